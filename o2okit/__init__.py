@@ -1,0 +1,3 @@
+"""o2okit: replications of offline-to-online reinforcement learning papers."""
+
+__version__ = "0.1.0"

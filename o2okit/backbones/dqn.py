@@ -1,0 +1,142 @@
+"""DQN (Mnih et al., 2015) on one-hot observations: the agent that solves the toy maze online.
+
+    L_TD(θ) = mean_B huber_δ( Q_θ(s, a) - y ),   y = r + γ (1 - terminated) max_a' Q_θ'(s', a')
+
+Numbered departures from Mnih et al.:
+    1. One-hot cells and two hidden layers of 128 instead of pixels and convolutions (specs/gde.md 2.8).
+    2. Adam instead of RMSProp (specs/gde.md 2.8).
+    3. A time-out is not a termination: the target bootstraps through it.
+    4. ``huber_delta`` is a hyper-parameter: 1 is the Huber loss, ``inf`` the squared one (halved, as in
+       Eq. 4 of the CQL paper). The GDE paper does not name its loss, and the loss decides the outcome
+       of its Fig. 2 (specs/gde.md 2.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from o2okit.data import Batch
+from o2okit.hyper import per_run, stack, static
+from o2okit.nn import Adam, StackedMLP
+from o2okit.streams import Streams
+from o2okit.tasks import Task
+
+
+@dataclass(frozen=True)
+class DQNHyperparameters:
+    """Defaults: specs/gde.md 2.8 unless another source is named."""
+
+    hidden: tuple[int, ...] = static((128, 128), "", "spec 2.8", low=1)
+    batch_size: int = static(128, "B", "spec 2.8", low=1)
+    lr: float = static(1e-3, "", "spec 2.8, Adam")
+    target_period: int = static(500, "", "spec 2.8, updates between copies", low=1)
+    discount: float = per_run(0.99, "γ", "spec 2.8", high=1)
+    huber_delta: float = per_run(1.0, "δ", "spec 2.8; inf: squared loss", low=1e-6)
+    epsilon: float = per_run(0.05, "ε", "spec 2.8, online", high=1)
+    epsilon_start: float = per_run(0.05, "", "our decision; 1 when training from scratch", high=1)
+    epsilon_steps: int = per_run(10_000, "", "our decision, length of the linear schedule", low=1)
+
+
+def huber(error: Tensor, delta: Tensor) -> Tensor:
+    """Huber loss of ``error`` ``[R, B]`` with one ``delta`` per run ``[R]``; ``inf`` is ½ error²."""
+    size = error.abs()
+    # δ at most 1e30: with δ = inf the linear part would be inf * 0.
+    delta = delta.clamp(max=1e30)[:, None]
+    quadratic = torch.minimum(size, delta)
+    return 0.5 * quadratic.square() + delta * (size - quadratic)
+
+
+class DQN:
+    """A cohort of DQN agents.
+
+    Args:
+        task: sizes of observations and actions.
+        hypers: the complete hyper-parameters of each run; static ones must agree.
+        seeds: one per run.
+        device: where the tensors live.
+    """
+
+    Hyperparameters = DQNHyperparameters
+    version = 1  # part of a run's id: raise it when a change alters results
+
+    def __init__(
+        self,
+        task: Task,
+        hypers: Sequence[Mapping[str, Any]],
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.hyper = stack(self.Hyperparameters, hypers, device)
+        self.n_actions, self.device = task.n_actions, device
+        sizes = (task.n_observations, *self.hyper.hidden, task.n_actions)
+        self.q = StackedMLP(seeds, sizes, one_hot=True, name="q", device=device)
+        self.target_q = self.q.copy()
+        self.adam = Adam(self.q, self.hyper.lr)
+        self.updates = 0
+
+    # --- losses -----------------------------------------------------------------------------------
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Tensor:
+        """Bootstrap target ``y`` ``[R, B]``."""
+        best = self.target_q(batch.next_obs).amax(-1)
+        return batch.reward + self.hyper.discount[:, None] * (1 - batch.terminated) * best
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """TD loss ``[R]`` and its metrics ``[R]``."""
+        q = self.q(batch.obs)
+        q_taken = q.gather(-1, batch.action[..., None])[..., 0]
+        loss = huber(q_taken - self.target(batch), self.hyper.huber_delta).mean(-1)
+        penalty, extra = self.penalty(q, q_taken)
+        metrics = {"td_loss": loss.detach(), "q": q_taken.detach().mean(-1), **extra}
+        return loss + penalty, metrics
+
+    def penalty(self, q: Tensor, q_taken: Tensor) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """Added to the TD loss, ``[R]``, with its metrics. DQN adds nothing."""
+        return 0.0, {}
+
+    # --- update -----------------------------------------------------------------------------------
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step for every run; returns metrics ``[R]``."""
+        if self.updates % self.hyper.target_period == 0:
+            self.target_q.copy_from(self.q)
+        loss, metrics = self.critic_loss(batch)
+        self.adam.step(loss)
+        self.updates += 1
+        return {"loss": loss.detach(), **metrics}
+
+    # --- acting -----------------------------------------------------------------------------------
+    @torch.no_grad()
+    def greedy(self, obs: Tensor) -> Tensor:
+        """Best actions ``[R, B]`` for ``obs`` ``[R, B]``."""
+        return self.q(obs).argmax(-1)
+
+    def act(self, obs: Tensor, step: int, streams: Streams) -> Tensor:
+        """ε-greedy actions ``[R]`` for ``obs`` ``[R]`` at environment step ``step``."""
+        h = self.hyper
+        progress = (step / h.epsilon_steps).clamp(max=1)
+        epsilon = h.epsilon_start + progress * (h.epsilon - h.epsilon_start)
+        u = streams.uniform("explore", step, 2)
+        random = (u[:, 1] * self.n_actions).long()
+        return torch.where(u[:, 0] < epsilon, random, self.greedy(obs[:, None])[:, 0])
+
+    # --- checkpoints ------------------------------------------------------------------------------
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next update depends on, run by run."""
+        return {
+            "q": self.q.pack(self.q.flat),
+            "target_q": self.q.pack(self.target_q.flat),
+            **{f"adam.{key}": value for key, value in self.adam.state().items()},
+            "updates": torch.full((self.q.runs,), self.updates),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what ``state`` returned."""
+        self.q.unpack(state["q"].to(self.device), self.q.flat)
+        self.q.unpack(state["target_q"].to(self.device), self.target_q.flat)
+        self.adam.load_state({k[5:]: v for k, v in state.items() if k.startswith("adam.")})
+        self.updates = int(state["updates"][0])

@@ -1,0 +1,69 @@
+"""A fixed set of transitions with the record of where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from o2okit.errors import UserError
+
+FIELDS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """``N`` transitions in the order in which they were collected.
+
+    Attributes:
+        task: name of the task.
+        name: name of the dataset; never D4RL's name for data that is not D4RL's.
+        source: ``d4rl``, ``minari`` or ``kit``.
+        observations, actions, rewards, next_observations: ``[N, ...]``.
+        terminals: ``[N]`` bool, the episode ended for good: no bootstrap.
+        timeouts: ``[N]`` bool, the episode was cut off: bootstrap from ``next_observations``.
+        provenance: how it was made; goes into every artefact.
+    """
+
+    task: str
+    name: str
+    source: str
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    next_observations: np.ndarray
+    terminals: np.ndarray
+    timeouts: np.ndarray
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {key: len(getattr(self, key)) for key in FIELDS}
+        if len(set(lengths.values())) != 1 or not len(self):
+            raise UserError(
+                f"dataset {self.name!r}: all fields need the same length, at least 1; got {lengths}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the transitions: equal data, equal hash, whatever made them."""
+        digest = hashlib.sha256()
+        for key in FIELDS:
+            array = np.ascontiguousarray(getattr(self, key))
+            digest.update(json.dumps([key, str(array.dtype), array.shape]).encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def episodes(self) -> list[slice]:
+        """The episodes as slices; a last one without an end mark counts too."""
+        ends = np.flatnonzero(self.terminals | self.timeouts) + 1
+        if not ends.size or ends[-1] != len(self):
+            ends = np.append(ends, len(self))
+        return [slice(int(a), int(b)) for a, b in zip(np.append(0, ends), ends, strict=False)]

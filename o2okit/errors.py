@@ -1,0 +1,32 @@
+"""Errors whose message is written for the person at the keyboard."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user can mend. The message says what was wrong, what is allowed, what next.
+
+    The command line prints it without a traceback and exits with status 2.
+    """
+
+
+def unknown(kind: str, value: object, allowed: Iterable[str], hint: str = "") -> UserError:
+    """The error for a name that does not exist; the caller raises it.
+
+    Args:
+        kind: what the name stands for, in the singular: ``"profile"``.
+        value: what was given.
+        allowed: the names that exist.
+        hint: one more sentence, for instance a command that lists them.
+    """
+    names = [str(name) for name in allowed]
+    close = difflib.get_close_matches(str(value), names, n=3, cutoff=0.6)
+    message = f"unknown {kind} {value!r}."
+    if close:
+        message += f" Did you mean {' or '.join(repr(name) for name in close)}?"
+    shown = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
+    message += f" Allowed: {shown or 'none exist yet'}."
+    return UserError(f"{message} {hint}".strip())

@@ -1,0 +1,82 @@
+"""Hyper-parameters: a frozen dataclass per algorithm, the paper's symbol and the source beside each.
+
+A field is *per run* (a value for each run of a cohort, held as a tensor ``[R]``) or *static* (part of
+the computation's shape: the whole cohort shares it). A sweep over per-run fields is one cohort.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from o2okit.errors import UserError, unknown
+
+
+def per_run(default: float, symbol: str, source: str, *, low: float = 0.0, high: float = math.inf):
+    """A hyper-parameter that may differ between the runs of a cohort; ``low <= value <= high``."""
+    meta = {"per_run": True, "symbol": symbol, "source": source, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata=meta)
+
+
+def static(default: Any, symbol: str, source: str, *, low: float = 0.0, high: float = math.inf):
+    """A hyper-parameter that the whole cohort shares."""
+    meta = {"per_run": False, "symbol": symbol, "source": source, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata=meta)
+
+
+def complete(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with the defaults of ``cls`` filled in, checked.
+
+    Raises ``UserError`` for unknown names, wrong types and values out of range.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for name in values:
+        if name not in fields:
+            raise unknown(f"hyper-parameter of {cls.__qualname__}", name, fields)
+    return {
+        name: _checked(field, values.get(name, field.default), cls.__qualname__)
+        for name, field in fields.items()
+    }
+
+
+def _checked(field: dataclasses.Field, value: Any, owner: str) -> Any:
+    low, high = field.metadata["low"], field.metadata["high"]
+    kind = type(field.default)
+    items = value if kind is tuple and isinstance(value, list | tuple) else [value]
+    wanted = int if kind in (int, tuple) else float
+    for item in items:
+        number = isinstance(item, int | float) and not isinstance(item, bool)
+        if not number or (wanted is int and not isinstance(item, int)):
+            raise UserError(
+                f"{owner}.{field.name} takes {'whole ' if wanted is int else ''}numbers, e.g. "
+                f"{field.default!r}; got {value!r}."
+            )
+        if not low <= item <= high:
+            raise UserError(f"{owner}.{field.name} must lie in [{low}, {high}]; got {item!r}.")
+    return tuple(items) if kind is tuple else kind(value)
+
+
+def split(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(per-run values, static values) of a complete set."""
+    names = {field.name for field in dataclasses.fields(cls) if field.metadata["per_run"]}
+    return (
+        {key: value for key, value in values.items() if key in names},
+        {key: value for key, value in values.items() if key not in names},
+    )
+
+
+def stack(cls: type, runs: Sequence[Mapping[str, Any]], device: torch.device | str) -> Any:
+    """One instance of ``cls`` for a cohort: per-run fields are tensors ``[R]``.
+
+    The runs must agree on the static fields (the caller groups them so).
+    """
+    varying, shared = split(cls, runs[0])
+    tensors: dict[str, Tensor] = {
+        key: torch.tensor([float(run[key]) for run in runs], device=device) for key in varying
+    }
+    return cls(**shared, **tensors)

@@ -1,0 +1,38 @@
+"""Where things lie: the project's root, the run store, the figures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from o2okit.errors import UserError
+
+
+def home() -> Path:
+    """The project's root: ``O2OKIT_HOME``, or the nearest folder upwards that holds ``notebooks/``.
+
+    A notebook's kernel starts in the notebook's folder, so the search goes upwards from there, and
+    then upwards from the installed package (an editable install lies in the project).
+    """
+    if named := os.environ.get("O2OKIT_HOME"):
+        if not Path(named).is_dir():
+            raise UserError(f"O2OKIT_HOME names {named!r}, which is not a folder. Make or unset it.")
+        return Path(named).resolve()
+    for start in (Path.cwd(), Path(__file__).resolve().parent):
+        for folder in (start, *start.parents):
+            if (folder / "notebooks").is_dir() and (folder / "o2okit").is_dir():
+                return folder
+    raise UserError(
+        "the folder with notebooks/ was not found. Run from inside the repository, or set O2OKIT_HOME "
+        "to the folder that should hold notebooks/, runs/ and figures/."
+    )
+
+
+def runs() -> Path:
+    """The run store: ``O2OKIT_RUNS`` or ``runs/``."""
+    return Path(os.environ.get("O2OKIT_RUNS") or home() / "runs")
+
+
+def figures(profile: str) -> Path:
+    """``figures/``; smoke artefacts go to the run store instead and never replace real ones."""
+    return runs() / "smoke-figures" if profile == "smoke" else home() / "figures"

@@ -1,0 +1,231 @@
+"""The rules by which a result is judged, fixed in code before anything is run.
+
+A cell compares our scores with one printed number, a claim compares two of our own results. Both
+rest on a 95 % bootstrap interval over seeds (``o2okit.report.statistics``), so one seed decides
+nothing, and results of the ``smoke`` profile are never judged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from o2okit.errors import UserError, unknown
+from o2okit.profiles import check_profile
+from o2okit.report.statistics import (
+    Interval,
+    as_seeds,
+    bootstrap_interval,
+    difference_interval,
+    seeds_to_decide,
+)
+
+MARGIN_POINTS = 5.0
+"""Two normalised scores closer than this count as equal. Our decision, before any run."""
+
+DIRECTIONS = (">", "<", ">=", "~", "=")
+"""How a claim compares its two sides; ``~`` and ``=`` both mean equal within a margin."""
+
+
+class CellOutcome(StrEnum):
+    """What can be said about one cell."""
+
+    REPLICATED = "replicated"
+    CONSISTENT = "consistent"  # Undecided: the interval crosses the margin.
+    HIGHER = "higher"
+    LOWER = "lower"
+    NOT_COMPARABLE = "not comparable"
+    NOT_RUN = "not run"
+
+
+class ClaimOutcome(StrEnum):
+    """What can be said about one claim."""
+
+    SUPPORTED = "supported"
+    CONTRADICTED = "contradicted"
+    UNDECIDED = "undecided"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class CellVerdict:
+    """A verdict on one cell; ``difference`` is ours minus published, None if not run."""
+
+    verdict: CellOutcome
+    difference: Interval | None
+    margin: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """A verdict on one claim; ``difference`` is lhs minus rhs, None if not run.
+
+    ``seeds_needed`` is about how many seeds per side would decide an undecided claim; None for
+    any other outcome and where no number of seeds can be given.
+    """
+
+    verdict: ClaimOutcome
+    difference: Interval | None
+    seeds_needed: int | None
+    reason: str
+
+
+def cell_verdict(
+    ours: ArrayLike | None,
+    published: float,
+    published_std: float | None,
+    *,
+    comparable: bool = True,
+    profile: str,
+    seed: int = 0,
+) -> CellVerdict:
+    """Judge our scores of one cell against the printed value, both in normalised points.
+
+    The margin is 5 points or the published spread, whichever is larger. The interval of ours minus
+    published lies within it: replicated; wholly above or below: higher or lower; else consistent.
+
+    Args:
+        ours: final scores ``[seeds]``; None or empty if there are none yet.
+        published: the printed value.
+        published_std: the printed spread; None or NaN where none is printed.
+        comparable: False if the environment or the data differ from the paper's.
+        profile: the profile that made ``ours``.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: an unknown profile, or a number that is not finite.
+    """
+    check_profile(profile)
+    spread = 0.0 if published_std is None or math.isnan(published_std) else published_std
+    if not (math.isfinite(published) and 0 <= spread < math.inf):
+        raise UserError(f"no cell prints {published!r} with the spread {published_std!r}.")
+    margin = float(max(MARGIN_POINTS, spread))
+    missing = _why_not_run(profile, ours=ours)
+    if missing:
+        return CellVerdict(CellOutcome.NOT_RUN, None, margin, missing)
+
+    difference = bootstrap_interval(as_seeds(ours, "ours"), seed=seed).shifted(-published)
+    if not comparable:
+        outcome, why = CellOutcome.NOT_COMPARABLE, "environment or data differ from the paper's"
+    elif -margin <= difference.low and difference.high <= margin:
+        outcome, why = CellOutcome.REPLICATED, f"within the margin of {_number(margin)}"
+    elif difference.low > margin:
+        outcome, why = CellOutcome.HIGHER, f"above the margin of {_number(margin)}"
+    elif difference.high < -margin:
+        outcome, why = CellOutcome.LOWER, f"below the margin of {_number(-margin)}"
+    else:
+        outcome, why = CellOutcome.CONSISTENT, f"undecided at the margin of {_number(margin)}"
+    return CellVerdict(outcome, difference, margin, f"{_shown(difference, len(ours))}; {why}")
+
+
+def claim_verdict(
+    lhs: ArrayLike | None,
+    rhs: ArrayLike | None,
+    direction: str,
+    *,
+    profile: str,
+    paired: bool = False,
+    equal_margin: float = MARGIN_POINTS,
+    seed: int = 0,
+) -> ClaimVerdict:
+    """Judge the claim ``lhs direction rhs`` by the interval of the difference of the means.
+
+    An order is supported if the interval lies on the claimed side of zero, contradicted if on the
+    other. Equality is supported if the interval lies within the margin, contradicted if outside.
+
+    Args:
+        lhs, rhs: our results ``[seeds]``, larger meaning more of what is claimed; None if not run.
+        direction: one of ``DIRECTIONS``.
+        profile: the profile that made them.
+        paired: entry ``i`` of both sides comes from the same seed.
+        equal_margin: for ``~`` and ``=``, the difference that still counts as equal.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: an unknown direction or profile, or scores that are not finite.
+    """
+    check_profile(profile)
+    if direction not in DIRECTIONS:
+        raise unknown("direction", direction, DIRECTIONS)
+    if not 0 <= equal_margin < math.inf:
+        raise UserError(f"equal_margin must be a number >= 0, got {equal_margin!r}.")
+    missing = _why_not_run(profile, lhs=lhs, rhs=rhs)
+    if missing:
+        return ClaimVerdict(ClaimOutcome.NOT_RUN, None, None, missing)
+
+    lhs, rhs = as_seeds(lhs, "lhs"), as_seeds(rhs, "rhs")
+    difference = difference_interval(lhs, rhs, paired=paired, seed=seed)
+    shown = _shown(difference, len(lhs), len(rhs))
+    if direction in ("~", "="):
+        outcome, why = _judge_equal(difference, equal_margin)
+        to_edge = abs(abs(difference.estimate) - equal_margin)
+    else:
+        outcome, why = _judge_order(difference, direction)
+        to_edge = difference.estimate
+    if outcome is not ClaimOutcome.UNDECIDED:
+        return ClaimVerdict(outcome, difference, None, f"{shown}; {why}, the claim is {direction}")
+    needed = _seeds_needed(lhs, rhs, to_edge, paired)
+    why = "more seeds are needed" if difference.n_seeds == 1 else "no number of seeds can be named"
+    why = why if needed is None else f"about {needed} seeds each would decide it"
+    return ClaimVerdict(outcome, difference, needed, f"{shown}; {why}")
+
+
+def _judge_order(difference: Interval, direction: str) -> tuple[ClaimOutcome, str]:
+    above, below = ClaimOutcome.SUPPORTED, ClaimOutcome.CONTRADICTED
+    if direction == "<":
+        above, below = below, above
+    if difference.low > 0:
+        return above, "above zero"
+    if difference.high < 0:
+        return below, "below zero"
+    if difference.low == 0 and direction == ">=":
+        return ClaimOutcome.SUPPORTED, "at or above zero"
+    return ClaimOutcome.UNDECIDED, ""
+
+
+def _judge_equal(difference: Interval, margin: float) -> tuple[ClaimOutcome, str]:
+    if -margin <= difference.low and difference.high <= margin:
+        return ClaimOutcome.SUPPORTED, f"within the margin of {_number(margin)}"
+    if difference.low > margin or difference.high < -margin:
+        return ClaimOutcome.CONTRADICTED, f"outside the margin of {_number(margin)}"
+    return ClaimOutcome.UNDECIDED, ""
+
+
+def _seeds_needed(lhs: np.ndarray, rhs: np.ndarray, distance: float, paired: bool) -> int | None:
+    """Seeds per side for an interval of the difference that does not reach ``distance``."""
+    n = min(len(lhs), len(rhs))
+    if n == 1:
+        return None
+    sds = (np.std(lhs - rhs, ddof=1), 0.0) if paired else (lhs.std(ddof=1), rhs.std(ddof=1))
+    needed = seeds_to_decide(distance, *map(float, sds))
+    # The normal approximation may promise a decision with the seeds that have not decided it.
+    return None if needed is None else max(needed, n + 1)
+
+
+def _why_not_run(profile: str, **sides: ArrayLike | None) -> str:
+    """Why there is nothing to judge; empty if there is."""
+    if profile == "smoke":
+        return "smoke results never enter a verdict"
+    missing = [name for name, scores in sides.items() if scores is None or len(scores) == 0]
+    return f"no results for {' and '.join(missing)}" if missing else ""
+
+
+def _shown(difference: Interval, *n_seeds: int) -> str:
+    """``difference -36.0 [-36.4, -35.2] over 5 and 5 seeds``."""
+    text = f"difference {_number(difference.estimate)}"
+    if difference.n_seeds == 1:
+        text += ", without an interval since one seed shows no spread,"
+    else:
+        text += f" [{_number(difference.low)}, {_number(difference.high)}]"
+    seeds = "seed" if max(n_seeds) == 1 else "seeds"
+    return f"{text} over {' and '.join(map(str, n_seeds))} {seeds}"
+
+
+def _number(value: float) -> str:
+    """One decimal, or two digits for what would otherwise look like zero."""
+    return f"{value:.1f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"

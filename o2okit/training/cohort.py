@@ -1,0 +1,164 @@
+"""The training loop: the runs of a cohort, one step at a time, and their whole state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from o2okit.backbones import BACKBONES
+from o2okit.data import Batch, Replay
+from o2okit.methods import METHODS
+from o2okit.streams import Streams
+from o2okit.tasks import Task, task
+from o2okit.training.spec import RunSpec
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+class Cohort:
+    """Runs that are trained together: equal ``RunSpec.cohort``, any seeds and per-run values.
+
+    Args:
+        specs: the runs, in the order of the run axis.
+        device: where the learner's tensors live; environments step on the CPU.
+    """
+
+    def __init__(self, specs: Sequence[RunSpec], device: torch.device | str = "cpu") -> None:
+        spec, seeds = specs[0], [s.seed for s in specs]
+        self.specs, self.runs, self.device = list(specs), len(specs), device
+        self.task, self.online = task(spec.task), spec.phase == "online"
+        self.agent = BACKBONES[spec.backbone](self.task, [s.hyper for s in specs], seeds, device)
+        method = METHODS[spec.method]
+        self.method = method(self.task, [s.method_hyper for s in specs], seeds, device)
+        self.replay = Replay(
+            spec.replay,
+            spec.dataset,
+            runs=self.runs,
+            capacity=spec.steps if self.online else 0,
+            device=device,
+        )
+        self.streams = Streams(seeds, spec.phase, device)
+        self.batch_size = self.agent.hyper.batch_size
+        self.step = 0
+        self.rows: list[Rows] = [
+            {"evaluations": [], "episodes": [], "metrics": []} for _ in self.specs
+        ]
+        self._metrics: dict[str, Tensor] = {}
+        if self.online:
+            self.env = self.task.vector(self.runs)
+            self.obs, _ = self.env.reset()
+            self.episode = {"return": np.zeros(self.runs), "length": np.zeros(self.runs, int)}
+
+    # --- one step ---------------------------------------------------------------------------------
+    def advance(self) -> None:
+        """One update offline; one environment step and one update online."""
+        if self.online:
+            self._interact()
+        if not self.online or self.step >= self.specs[0].learning_starts:
+            batch = self.replay.sample(
+                self.streams.uniform("minibatch", self.step, self.batch_size)
+            )
+            batch = batch._replace(reward=self.method.reward(batch))
+            self._metrics = self.agent.update(batch) | self.method.extra_updates(batch)
+        self.step += 1
+
+    def _interact(self) -> None:
+        obs = torch.from_numpy(self.obs).to(self.device)
+        action = self.agent.act(obs, self.step, self.streams)
+        self.obs, reward, terminated, truncated, info = self.env.step(action.cpu().numpy())
+        following, rewards, ends = (
+            torch.from_numpy(value).to(self.device)
+            for value in (info["final_obs"], reward, terminated)
+        )
+        self.replay.add(Batch(obs, action, rewards, following, ends))
+        self.episode["return"] += reward
+        self.episode["length"] += 1
+        for run in np.flatnonzero(terminated | truncated):
+            row = {key: value[run].item() for key, value in self.episode.items()}
+            outcome = self.task.outcomes[info["outcome"][run]]
+            self.rows[run]["episodes"].append({"step": self.step + 1, **row, "outcome": outcome})
+            for value in self.episode.values():
+                value[run] = 0
+
+    # --- measuring --------------------------------------------------------------------------------
+    def evaluate(self) -> None:
+        """Appends one row per run to ``evaluations`` and, after an update, to ``metrics``."""
+        scores = evaluate(self.agent, self.task, self.runs, self.specs[0].eval_episodes)
+        metrics = {key: value.tolist() for key, value in self._metrics.items()}
+        for run, rows in enumerate(self.rows):
+            rows["evaluations"].append({"step": self.step, **scores[run]})
+            if metrics:
+                values = {key: value[run] for key, value in metrics.items()}
+                rows["metrics"].append({"step": self.step, **values})
+
+    # --- checkpoints: the state of a run is one container -----------------------------------------
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that the next step depends on, run axis first.
+
+        Random numbers are missing on purpose: they are a function of seed and step.
+        """
+        parts: dict[str, Mapping[str, Any]] = {
+            "agent": self.agent.state(),
+            "method": self.method.state(),
+        }
+        if self.online:
+            parts |= {"replay": self.replay.state(), "env": self.env.state()}
+            parts |= {"episode": self.episode, "now": {"obs": self.obs}}
+        return {
+            f"{part}/{key}": torch.as_tensor(value)
+            for part, state in parts.items()
+            for key, value in state.items()
+        }
+
+    def load_state(self, states: Sequence[Mapping[str, Tensor]], step: int) -> None:
+        """Takes over the states of the runs, one container each, at ``step``."""
+        state = {key: torch.stack([run[key] for run in states]) for key in states[0]}
+        self.step = step
+        self.agent.load_state(_part(state, "agent"))
+        self.method.load_state(_part(state, "method"))
+        if self.online:
+            self.replay.load_state(_part(state, "replay"))
+            self.env.load_state({k: v.numpy() for k, v in _part(state, "env").items()})
+            self.episode = {k: v.numpy() for k, v in _part(state, "episode").items()}
+            self.obs = state["now/obs"].numpy()
+
+    def start_from(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Takes over only the agents, of the runs that these ones continue."""
+        state = {key: torch.stack([run[key] for run in states]) for key in states[0]}
+        self.agent.load_state(_part(state, "agent"))
+
+
+def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{name}/"): v for k, v in state.items() if k.startswith(f"{name}/")}
+
+
+def evaluate(agent: Any, task: Task, runs: int, episodes: int) -> list[dict[str, Any]]:
+    """Greedy episodes, all runs and episodes at once; touches no training state.
+
+    Returns per run the mean ``return`` and ``length`` and the share of episodes per outcome.
+    """
+    env = task.vector(runs * episodes)
+    obs, _ = env.reset()
+    returns, lengths = np.zeros(runs * episodes), np.zeros(runs * episodes, dtype=int)
+    outcome = np.zeros(runs * episodes, dtype=int)
+    alive = np.ones(runs * episodes, dtype=bool)
+    while alive.any():
+        grid = torch.from_numpy(obs).view(runs, episodes).to(agent.device)
+        obs, reward, terminated, truncated, info = env.step(agent.greedy(grid).flatten().cpu().numpy())
+        returns += alive * reward
+        lengths += alive
+        outcome = np.where(alive & terminated, info["outcome"], outcome)
+        alive &= ~(terminated | truncated)
+    shares = np.eye(len(task.outcomes))[outcome].reshape(runs, episodes, -1).mean(1)
+    return [
+        {
+            "return": returns.reshape(runs, episodes)[run].mean().item(),
+            "length": lengths.reshape(runs, episodes)[run].mean().item(),
+            **dict(zip(task.outcomes, shares[run].tolist(), strict=True)),
+        }
+        for run in range(runs)
+    ]

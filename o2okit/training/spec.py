@@ -1,0 +1,147 @@
+"""What a run is: everything that decides its result, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from o2okit import hyper
+from o2okit.backbones import BACKBONES
+from o2okit.data import REPLAYS, Dataset
+from o2okit.errors import UserError, unknown
+from o2okit.methods import METHODS
+from o2okit.tasks import task
+
+VERSION = 1  # of the training loop: raise it when a change to the loop alters results
+PHASES = ("offline", "online")
+
+
+@dataclass(frozen=True, eq=False)
+class RunSpec:
+    """One run: a task, a backbone, a method, a hyper-parameter setting, a seed, an amount.
+
+    Args:
+        task: name in ``TASKS``.
+        backbone: name in ``BACKBONES``.
+        phase: ``offline`` (updates on the dataset) or ``online`` (environment steps with updates).
+        steps: gradient updates offline, environment steps online.
+        seed: every random number of the run comes from it.
+        hyper: the backbone's hyper-parameters; what is left out takes its default.
+        method: name in ``METHODS``; ``method_hyper`` as ``hyper``.
+        dataset: what ``replay`` draws from; may be ``None`` online.
+        replay: ``offline``, ``online`` or ``mixed``.
+        start: the run whose agent this one continues with, optimiser included.
+        learning_starts: online steps before the first update.
+        eval_every: steps between evaluations; there is one at step 0 and one at the end.
+        eval_episodes: greedy episodes per evaluation.
+        snapshot_every: steps between copies of the agent that are kept; 0 keeps none.
+
+    Raises:
+        UserError: a name does not exist or a value is out of range.
+    """
+
+    task: str
+    backbone: str
+    phase: str
+    steps: int
+    seed: int
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "naive"
+    method_hyper: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Dataset | None = None
+    replay: str = "offline"
+    start: RunSpec | None = None
+    learning_starts: int = 0
+    eval_every: int = 500
+    eval_episodes: int = 1
+    snapshot_every: int = 0
+
+    def __post_init__(self) -> None:
+        task(self.task)
+        for kind, value, allowed in (
+            ("backbone", self.backbone, BACKBONES),
+            ("method", self.method, METHODS),
+            ("phase", self.phase, PHASES),
+            ("replay", self.replay, REPLAYS),
+        ):
+            if value not in allowed:
+                raise unknown(kind, value, allowed)
+        for name, low in (
+            ("steps", 1),
+            ("seed", 0),
+            ("eval_every", 1),
+            ("eval_episodes", 1),
+            ("snapshot_every", 0),
+            ("learning_starts", 0),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                raise UserError(f"{name} must be a whole number >= {low}; got {value!r}.")
+        if self.phase == "offline" and self.replay != "offline":
+            raise UserError(f"an offline run draws from its dataset; got replay={self.replay!r}.")
+        if self.dataset is None and self.replay != "online":
+            raise UserError(f"replay={self.replay!r} needs a dataset.")
+        # Complete from here on, so that a later change of a default can't change an old run's id.
+        backbone = BACKBONES[self.backbone].Hyperparameters
+        object.__setattr__(self, "hyper", hyper.complete(backbone, self.hyper))
+        method = METHODS[self.method].Hyperparameters
+        object.__setattr__(self, "method_hyper", hyper.complete(method, self.method_hyper))
+
+    def describe(self) -> dict[str, Any]:
+        """The complete spec as plain JSON types; what ``spec.json`` holds and ``id`` hashes."""
+        data = self.dataset
+        return {
+            "task": self.task,
+            "backbone": self.backbone,
+            "hyper": _plain(self.hyper),
+            "method": self.method,
+            "method_hyper": _plain(self.method_hyper),
+            "phase": self.phase,
+            "steps": self.steps,
+            "seed": self.seed,
+            "dataset": data and {"name": data.name, "source": data.source, "sha256": data.hash},
+            "replay": self.replay,
+            "learning_starts": self.learning_starts,
+            "eval_every": self.eval_every,
+            "eval_episodes": self.eval_episodes,
+            "snapshot_every": self.snapshot_every,
+            "start": self.start and self.start.describe(),
+            "versions": {
+                "training": VERSION,
+                "backbone": BACKBONES[self.backbone].version,
+                "method": METHODS[self.method].version,
+            },
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """Name of the run in the store: 16 hexadecimal digits of the spec's SHA-256."""
+        return _digest(self.describe())
+
+    @cached_property
+    def cohort(self) -> str:
+        """Runs with equal keys can be trained together: they differ only on the run axis."""
+        shared = self.describe()
+        del shared["seed"], shared["start"]
+        shared["hyper"] = hyper.split(BACKBONES[self.backbone].Hyperparameters, shared["hyper"])[1]
+        method = METHODS[self.method].Hyperparameters
+        shared["method_hyper"] = hyper.split(method, shared["method_hyper"])[1]
+        return _digest(shared)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: it is written as a string, and tuples as lists."""
+    return {
+        key: str(value) if isinstance(value, float) and math.isinf(value) else value
+        for key, value in json.loads(json.dumps(dict(values))).items()
+    }
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,154 @@
+"""The run store: ``runs/<id>/``, written atomically, locked while a run is trained.
+
+    spec.json            the complete spec
+    environment.json     versions, commit, device, dataset
+    evaluations.csv      step, return, length, outcome, ...
+    episodes.csv         the training episodes of an online run
+    metrics.csv          losses and the like at each evaluation
+    checkpoint.safetensors   the run's whole state; its header holds the step
+    snapshots/           copies of the agent that were asked for
+    result.json          written last: the run is finished
+
+Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from o2okit import paths
+from o2okit.errors import UserError
+from o2okit.training.spec import RunSpec
+
+
+class StoreError(UserError):
+    """The store can't be written or read."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes beside, flushes to the disk, renames: a reader sees the old file or the new one.
+
+    Raises ``StoreError`` where the disk is full or the folder is read-only; the old file stays.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise StoreError(
+            f"could not write {path}: {error.strerror}. What was written before is intact: free space "
+            "or mend the permissions (O2OKIT_RUNS moves the run store), then start the same command "
+            "again; it goes on from the last checkpoint."
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``value`` as indented JSON, atomically."""
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its result."""
+        return (self.path / "result.json").is_file()
+
+    def result(self) -> dict[str, Any]:
+        """What ``finish`` recorded."""
+        return json.loads((self.path / "result.json").read_text())
+
+    def table(self, name: str) -> pd.DataFrame:
+        """``evaluations``, ``episodes`` or ``metrics``; empty where nothing was recorded."""
+        file = self.path / f"{name}.csv"
+        if not file.is_file() or not file.stat().st_size:
+            return pd.DataFrame()
+        return pd.read_csv(file, float_precision="round_trip")
+
+    def write_tables(self, tables: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Replaces the tables; columns may appear late."""
+        for name, rows in tables.items():
+            text = pd.DataFrame(rows).to_csv(index=False) if rows else ""
+            write_atomically(self.path / f"{name}.csv", text.encode())
+
+    # --- checkpoints ------------------------------------------------------------------------------
+    def save_tensors(self, name: str, tensors: Mapping[str, Tensor], **header: Any) -> None:
+        """A safetensors file with ``header`` as JSON."""
+        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        data = save(plain, metadata={"o2okit": json.dumps(header)})
+        write_atomically(self.path / f"{name}.safetensors", data)
+
+    def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and header, or ``None`` where there is no such file."""
+        file = self.path / f"{name}.safetensors"
+        if not file.is_file():
+            return None
+        try:
+            with safe_open(file, framework="pt") as handle:
+                header = json.loads(handle.metadata()["o2okit"])
+                return {key: handle.get_tensor(key) for key in handle.keys()}, header  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{file} can't be read ({error}). Delete the folder {self.path} to train this run "
+                "afresh; no other run depends on the file."
+            ) from error
+
+    # --- one process at a time --------------------------------------------------------------------
+    def try_lock(self) -> FileLock | None:
+        """The lock, or ``None`` where another process holds it.
+
+        The operating system drops it when its process ends, however it ends: none is ever stale.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+
+class RunStore:
+    """All runs below one folder (default: ``runs/`` of the project, or ``O2OKIT_RUNS``)."""
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root) if root is not None else paths.runs()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"the run store {self.root} can't be made: {error.strerror}. Set O2OKIT_RUNS to a "
+                "folder that can be written."
+            ) from error
+
+    def folder(self, spec: RunSpec) -> RunFolder:
+        """Where a run lies, whether it exists or not."""
+        return RunFolder(self.root / spec.id)
+
+    def folders(self) -> Iterator[RunFolder]:
+        """Every run of the store."""
+        for file in sorted(self.root.glob("*/spec.json")):
+            yield RunFolder(file.parent)
+

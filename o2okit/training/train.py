@@ -1,0 +1,234 @@
+"""From specs to finished runs: nothing is computed twice, nothing finished is lost."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import o2okit
+from o2okit.errors import UserError
+from o2okit.training.cohort import Cohort
+from o2okit.training.progress import Progress
+from o2okit.training.spec import RunSpec
+from o2okit.training.store import RunFolder, RunStore, StoreError, write_json
+
+CHECKPOINT_SECONDS = 30.0  # between two checkpoints: what a killed process can lose
+LOOK_EVERY = 100  # steps between two looks at the clock
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its spec and its files."""
+
+    spec: RunSpec
+    folder: RunFolder
+
+    def evaluations(self) -> pd.DataFrame:
+        """One row per evaluation: step, return, length, shares of the outcomes."""
+        return self.folder.table("evaluations")
+
+    def episodes(self) -> pd.DataFrame:
+        """One row per training episode: step at its end, return, length, outcome."""
+        return self.folder.table("episodes")
+
+    def state(self) -> dict[str, Tensor]:
+        """The run's last state."""
+        return _load(self.folder, "checkpoint")[0]
+
+    def snapshots(self) -> dict[int, dict[str, Tensor]]:
+        """The kept copies of the agent by step."""
+        files = sorted((self.folder.path / "snapshots").glob("*.safetensors"))
+        return {int(f.stem): _load(self.folder, f"snapshots/{f.stem}")[0] for f in files}
+
+
+def train(
+    specs: Iterable[RunSpec],
+    *,
+    store: RunStore | None = None,
+    device: str = "auto",
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    label: str = "",
+) -> list[Run]:
+    """Finds the runs in the store and trains those that are missing, cohort by cohort.
+
+    Interrupted runs go on from their last checkpoint; runs that another process is training are waited
+    for. Runs that others start from are trained first.
+
+    Args:
+        specs: the runs wanted.
+        store: default: the project's.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        checkpoint_seconds: time between two checkpoints.
+        label: shown beside the progress.
+
+    Returns:
+        The finished runs, in the order of ``specs``.
+
+    Raises:
+        UserError: a spec is wrong, the device is missing, or the store can't be written.
+    """
+    specs, store = list(specs), store or RunStore()
+    wanted = list({spec.id: spec for spec in specs}.values())
+    where = resolve_device(device)
+    if starts := [spec.start for spec in wanted if spec.start and not store.folder(spec).finished]:
+        train(
+            starts, store=store, device=device, checkpoint_seconds=checkpoint_seconds, label=label
+        )
+    told = False
+    while missing := [spec for spec in wanted if not store.folder(spec).finished]:
+        with ExitStack() as stack:
+            mine = []
+            for spec in missing:
+                if (lock := store.folder(spec).try_lock()) is not None:
+                    stack.callback(lock.release)
+                    mine.append(spec)
+            # Another process may have finished a run between the look and the lock.
+            mine = [spec for spec in mine if not store.folder(spec).finished]
+            for cohort in _cohorts(mine, store):
+                _train_cohort(cohort, store, where, checkpoint_seconds, label)
+        if len(mine) < len(missing):
+            if not told:
+                others = len(missing) - len(mine)
+                print(f"{label}: {others} runs are with another process; waiting", flush=True)
+                told = True
+            time.sleep(0.5)
+    return [Run(spec, store.folder(spec)) for spec in specs]
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` takes the GPU where there is one. Raises ``UserError`` for a device that is not here."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device must be 'auto', 'cpu' or 'cuda'; got {device!r}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda' was asked for, but PyTorch finds no GPU. Use 'auto' or 'cpu'.")
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if cuda else "cpu")
+
+
+def _cohorts(specs: Sequence[RunSpec], store: RunStore) -> list[list[RunSpec]]:
+    """Groups what can be trained together: the same configuration at the same step."""
+    groups: dict[tuple[str, int], list[RunSpec]] = {}
+    for spec in specs:
+        saved = store.folder(spec).load_tensors("checkpoint")
+        groups.setdefault((spec.cohort, saved[1]["step"] if saved else 0), []).append(spec)
+    return list(groups.values())
+
+
+def _train_cohort(
+    specs: list[RunSpec],
+    store: RunStore,
+    device: torch.device,
+    checkpoint_seconds: float,
+    label: str,
+) -> None:
+    first, folders = specs[0], [store.folder(spec) for spec in specs]
+    cohort = Cohort(specs, device)
+    saved = [folder.load_tensors("checkpoint") for folder in folders]
+    if saved[0]:
+        cohort.load_state([state for state, _ in saved], saved[0][1]["step"])
+        cohort.rows = [_rows_until(folder, cohort.step) for folder in folders]
+    elif first.start:
+        cohort.start_from([_load(store.folder(spec.start), "checkpoint")[0] for spec in specs])
+    for spec, folder in zip(specs, folders, strict=True):
+        write_json(folder.path / "spec.json", spec.describe())
+        write_json(folder.path / "environment.json", environment(device, spec))
+    if cohort.step == 0 and not saved[0]:
+        cohort.evaluate()
+
+    title = f"{label} {first.phase} {first.backbone} x{len(specs)}".strip()
+    progress = Progress(title, first.steps, cohort.step)
+    began = last = time.monotonic()
+    while cohort.step < first.steps:
+        cohort.advance()
+        done = cohort.step == first.steps
+        if cohort.step % first.eval_every == 0 or done:
+            cohort.evaluate()
+            mean = sum(rows["evaluations"][-1]["return"] for rows in cohort.rows) / len(specs)
+            progress.update(cohort.step, f"return {mean:.1f}")
+        if first.snapshot_every and cohort.step % first.snapshot_every == 0:
+            _save(cohort, folders, f"snapshots/{cohort.step:08d}", "agent/")
+        if cohort.step % LOOK_EVERY == 0 or done:
+            if done or time.monotonic() - last >= checkpoint_seconds:
+                # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones aren't.
+                for folder, rows in zip(folders, cohort.rows, strict=True):
+                    folder.write_tables(rows)
+                _save(cohort, folders, "checkpoint")
+                last = time.monotonic()
+    progress.close()
+    for folder, rows in zip(folders, cohort.rows, strict=True):
+        diverged = any(not _finite(row) for row in rows["metrics"])
+        seconds = round(time.monotonic() - began, 1)
+        write_json(folder.path / "result.json", {"steps": cohort.step, "diverged": diverged,
+                                                 "seconds": seconds, "runs_in_cohort": len(specs)})
+
+
+def _save(cohort: Cohort, folders: list[RunFolder], name: str, prefix: str = "") -> None:
+    state = {key: value for key, value in cohort.state().items() if key.startswith(prefix)}
+    for run, folder in enumerate(folders):
+        tensors = {key: value[run] for key, value in state.items()}
+        folder.save_tensors(name, tensors, step=cohort.step)
+
+
+def _load(folder: RunFolder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    loaded = folder.load_tensors(name)
+    if loaded is None:
+        raise StoreError(
+            f"{folder.path / name}.safetensors is missing although the run is finished. Delete the "
+            f"folder {folder.path} to train the run again."
+        )
+    return loaded
+
+
+def _rows_until(folder: RunFolder, step: int) -> dict[str, list[dict[str, Any]]]:
+    rows = {}
+    for name in ("evaluations", "episodes", "metrics"):
+        table = folder.table(name)
+        rows[name] = table[table["step"] <= step].to_dict("records") if len(table) else []
+    return rows
+
+
+def _finite(row: dict[str, Any]) -> bool:
+    return all(abs(value) < float("inf") for value in row.values())  # false for nan too
+
+
+def environment(device: torch.device | str, spec: RunSpec | None = None) -> dict[str, Any]:
+    """What a result was computed with: versions, commit, device."""
+    names = ("torch", "numpy", "scipy", "pandas", "gymnasium", "matplotlib")
+    gpu = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
+    return {
+        "o2okit": o2okit.__version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "packages": {name: metadata.version(name) for name in names},
+        "device": gpu or f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads)",
+        "dataset": spec.dataset.provenance if spec and spec.dataset else None,
+    }
+
+
+def commit() -> str | None:
+    """The commit of the code, with ``+`` when the tree is changed; ``None`` outside a checkout."""
+    package = Path(o2okit.__file__).parent
+    try:
+        run = ["git", "-C", str(package)]
+        head = subprocess.run(
+            [*run, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*run, "status", "--porcelain", "--", str(package)], capture_output=True, text=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed.strip() else "")

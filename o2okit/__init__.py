@@ -1,3 +1,28 @@
-"""o2okit: replications of offline-to-online reinforcement learning papers."""
+"""o2okit: replications of offline-to-online reinforcement learning papers.
+
+A notebook needs one name: ``o2okit.study("gde/toy_maze", profile="laptop")``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["UserError", "__version__", "default_profile", "study"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads on first use: ``o2okit --version`` must not wait for PyTorch."""
+    if name == "study":
+        from o2okit.papers import study
+
+        return study
+    if name == "UserError":
+        from o2okit.errors import UserError
+
+        return UserError
+    if name == "default_profile":
+        from o2okit.profiles import default_profile
+
+        return default_profile
+    raise AttributeError(f"module 'o2okit' has no attribute {name!r}")

@@ -16,7 +16,9 @@ def home() -> Path:
     """
     if named := os.environ.get("O2OKIT_HOME"):
         if not Path(named).is_dir():
-            raise UserError(f"O2OKIT_HOME names {named!r}, which is not a folder. Make or unset it.")
+            raise UserError(
+                f"O2OKIT_HOME names {named!r}, which is not a folder. Make or unset it."
+            )
         return Path(named).resolve()
     for start in (Path.cwd(), Path(__file__).resolve().parent):
         for folder in (start, *start.parents):

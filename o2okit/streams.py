@@ -15,7 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-BLOCK = 512  # steps drawn at once: large enough to forget the cost, small enough to forget the memory
+BLOCK = (
+    512  # steps drawn at once: large enough to forget the cost, small enough to forget the memory
+)
 
 
 def generator(seed: int, stream: str, block: int = 0) -> np.random.Generator:
@@ -33,7 +35,9 @@ class Streams:
         device: where the numbers are wanted.
     """
 
-    def __init__(self, seeds: Sequence[int], phase: str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, seeds: Sequence[int], phase: str, device: torch.device | str = "cpu"
+    ) -> None:
         self.seeds = tuple(seeds)
         self.phase = phase
         self.device = device

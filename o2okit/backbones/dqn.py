@@ -76,6 +76,7 @@ class DQN:
         sizes = (task.n_observations, *self.hyper.hidden, task.n_actions)
         self.q = StackedMLP(seeds, sizes, one_hot=True, name="q", device=device)
         self.target_q = self.q.copy()
+        self._every_obs = torch.arange(task.n_observations, device=device).expand(len(seeds), -1)
         self.adam = Adam(self.q, self.hyper.lr)
         self.updates = 0
 
@@ -83,8 +84,13 @@ class DQN:
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
         """Bootstrap target ``y`` ``[R, B]``."""
-        best = self.target_q(batch.next_obs).amax(-1)
+        best = self._best.gather(1, batch.next_obs)
         return batch.reward + self.hyper.discount[:, None] * (1 - batch.terminated) * best
+
+    @torch.no_grad()
+    def _tabulate(self) -> None:
+        """max_a Q_θ' of every observation, ``[R, S]``: the target network rests between copies."""
+        self._best = self.target_q(self._every_obs).amax(-1)
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """TD loss ``[R]`` and its metrics ``[R]``."""
@@ -104,6 +110,7 @@ class DQN:
         """One gradient step for every run; returns metrics ``[R]``."""
         if self.updates % self.hyper.target_period == 0:
             self.target_q.copy_from(self.q)
+            self._tabulate()
         loss, metrics = self.critic_loss(batch)
         self.adam.step(loss)
         self.updates += 1
@@ -140,3 +147,4 @@ class DQN:
         self.q.unpack(state["target_q"].to(self.device), self.target_q.flat)
         self.adam.load_state({k[5:]: v for k, v in state.items() if k.startswith("adam.")})
         self.updates = int(state["updates"][0])
+        self._tabulate()

@@ -1,0 +1,36 @@
+"""The papers: their studies, the numbers they print, the claims they make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from o2okit.errors import unknown
+from o2okit.papers.gde.toy_maze import ToyMaze
+from o2okit.papers.study import Study
+
+STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in (ToyMaze,)}
+
+
+def study_class(key: str) -> type[Study]:
+    """Looks a study up. Raises ``UserError`` with the keys that exist."""
+    if key not in STUDIES:
+        raise unknown("section", key, STUDIES, "`o2okit list` shows them.")
+    return STUDIES[key]
+
+
+def study(key: str, **parameters: Any) -> Study:
+    """A section's study with checked parameters.
+
+    Args:
+        key: ``paper/section``, for instance ``"gde/toy_maze"``.
+        parameters: those of the section's notebook; what is left out takes its default.
+
+    Raises:
+        UserError: the section or a parameter does not exist, or a value is not allowed.
+
+    Example:
+        >>> maze = study("gde/toy_maze", profile="smoke")
+        >>> maze.title[:3]
+        '3.1'
+    """
+    return study_class(key)(**parameters)

@@ -96,7 +96,11 @@ class Geometry:
     def image(self, cell: int | None = None, pixels: int = 16) -> np.ndarray:
         """RGB picture ``[rows * pixels, columns * pixels, 3]``, uint8, the agent in blue."""
         colours = np.where(self.walls[..., None], (60, 60, 70), (245, 245, 240)).astype(np.uint8)
-        marks = {self.start: (200, 200, 200), self.goal(1): (46, 160, 67), self.goal(2): (222, 143, 5)}
+        marks = {
+            self.start: (200, 200, 200),
+            self.goal(1): (46, 160, 67),
+            self.goal(2): (222, 143, 5),
+        }
         if cell is not None:
             marks[cell] = (31, 119, 220)
         for where, colour in marks.items():
@@ -122,7 +126,9 @@ class ToyMaze(gym.Env[np.int64, np.int64]):
         self.action_space = spaces.Discrete(4)
         self._cell = GEOMETRY.start
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.int64, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[np.int64, dict]:
         """Starts at S; ``options={"cell": number}`` starts elsewhere."""
         super().reset(seed=seed)
         self._cell = int((options or {}).get("cell", GEOMETRY.start))
@@ -163,7 +169,9 @@ class ToyMazeVector(VectorEnv):
         self.elapsed = np.zeros(self.num_envs, dtype=np.int64)
         return self.cell.copy(), {}
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         """One move in every maze."""
         final = GEOMETRY.successor[self.cell, actions]
         outcome = GEOMETRY.outcome[final]

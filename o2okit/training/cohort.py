@@ -148,7 +148,9 @@ def evaluate(agent: Any, task: Task, runs: int, episodes: int) -> list[dict[str,
     alive = np.ones(runs * episodes, dtype=bool)
     while alive.any():
         grid = torch.from_numpy(obs).view(runs, episodes).to(agent.device)
-        obs, reward, terminated, truncated, info = env.step(agent.greedy(grid).flatten().cpu().numpy())
+        obs, reward, terminated, truncated, info = env.step(
+            agent.greedy(grid).flatten().cpu().numpy()
+        )
         returns += alive * reward
         lengths += alive
         outcome = np.where(alive & terminated, info["outcome"], outcome)

@@ -151,4 +151,3 @@ class RunStore:
         """Every run of the store."""
         for file in sorted(self.root.glob("*/spec.json")):
             yield RunFolder(file.parent)
-

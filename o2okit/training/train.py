@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 import o2okit
+from o2okit.backbones import BACKBONES
 from o2okit.errors import UserError
+from o2okit.tasks import task
 from o2okit.training.cohort import Cohort
 from o2okit.training.progress import Progress
 from o2okit.training.spec import RunSpec
@@ -47,10 +49,20 @@ class Run:
         """The run's last state."""
         return _load(self.folder, "checkpoint")[0]
 
-    def snapshots(self) -> dict[int, dict[str, Tensor]]:
-        """The kept copies of the agent by step."""
-        files = sorted((self.folder.path / "snapshots").glob("*.safetensors"))
-        return {int(f.stem): _load(self.folder, f"snapshots/{f.stem}")[0] for f in files}
+    def snapshots(self) -> list[int]:
+        """The steps of the kept copies of the agent."""
+        return [int(file.stem) for file in sorted(self.folder.path.glob("snapshots/*.safetensors"))]
+
+    def agent(self, step: int | None = None) -> Any:
+        """The run's agent on the CPU, a cohort of one: its last state, or the snapshot at ``step``."""
+        name = "checkpoint" if step is None else f"snapshots/{step:08d}"
+        state, _ = _load(self.folder, name)
+        spec = self.spec
+        agent = BACKBONES[spec.backbone](task(spec.task), [spec.hyper], [spec.seed])
+        agent.load_state(
+            {k.removeprefix("agent/"): v[None] for k, v in state.items() if k.startswith("agent/")}
+        )
+        return agent
 
 
 def train(
@@ -112,7 +124,9 @@ def resolve_device(device: str) -> torch.device:
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device must be 'auto', 'cpu' or 'cuda'; got {device!r}.")
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device 'cuda' was asked for, but PyTorch finds no GPU. Use 'auto' or 'cpu'.")
+        raise UserError(
+            "device 'cuda' was asked for, but PyTorch finds no GPU. Use 'auto' or 'cpu'."
+        )
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if cuda else "cpu")
 
@@ -170,8 +184,15 @@ def _train_cohort(
     for folder, rows in zip(folders, cohort.rows, strict=True):
         diverged = any(not _finite(row) for row in rows["metrics"])
         seconds = round(time.monotonic() - began, 1)
-        write_json(folder.path / "result.json", {"steps": cohort.step, "diverged": diverged,
-                                                 "seconds": seconds, "runs_in_cohort": len(specs)})
+        write_json(
+            folder.path / "result.json",
+            {
+                "steps": cohort.step,
+                "diverged": diverged,
+                "seconds": seconds,
+                "runs_in_cohort": len(specs),
+            },
+        )
 
 
 def _save(cohort: Cohort, folders: list[RunFolder], name: str, prefix: str = "") -> None:

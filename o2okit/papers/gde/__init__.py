@@ -1,0 +1,1 @@
+"""Guided Decoupled Exploration: one module per section."""

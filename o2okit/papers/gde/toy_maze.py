@@ -1,0 +1,375 @@
+"""GDE, Section 3.1 and B.4: a conservative agent keeps to the path it knows (Fig. 2 a-c).
+
+Offline CQL (α = 3) learns the long way to the right goal. Fine-tuned with α = 3 it stays on it; with
+α = 0, from the same parameters, it finds the left goal, which is half as far.
+
+Departures from the paper:
+    1. The maze's layout is ours (``o2okit.tasks.maze``), and so is the default dataset
+       (``o2okit.data.maze``); the paper shows both only as images.
+    2. The TD loss is not named there. Default: Huber; ``figure_2_loss`` shows what the squared loss does.
+    3. Curves show the greedy policy, evaluated every 500 steps; the paper does not say what its show.
+    4. The final return of a run is the mean of its last ten evaluations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from o2okit.data import Dataset
+from o2okit.data.maze import checkpoint_parts, collect, scripted
+from o2okit.papers import parameters as p
+from o2okit.papers.study import Study
+from o2okit.report.artefacts import COLOURS, style
+from o2okit.report.statistics import bootstrap_interval
+from o2okit.tasks.maze import GEOMETRY
+from o2okit.training import RunSpec, RunStore, train
+
+ALPHAS = (0.0, 0.3, 1.0, 3.0)
+LOSSES = {"Huber": 1.0, "squared": math.inf}  # δ of the Huber loss
+LAST = 10  # evaluations that make the final return
+
+FULL = {
+    "offline_updates": 30_000,
+    "online_steps": 20_000,
+    "transitions": 50_000,
+    "behaviour_steps": 80_000,
+    "eval_every": 500,
+    "seeds": 5,
+    "sweep_seeds": 3,
+}
+AMOUNTS = {
+    "smoke": {
+        "offline_updates": 60,
+        "online_steps": 400,
+        "transitions": 2_000,
+        "behaviour_steps": 600,
+        "eval_every": 40,
+        "seeds": 1,
+        "sweep_seeds": 1,
+    },
+    "laptop": FULL,
+    "paper": FULL,  # the paper's own scale fits a laptop
+}
+
+
+class ToyMaze(Study):
+    """The study behind ``notebooks/gde/toy_maze.ipynb``."""
+
+    key = "gde/toy_maze"
+    title = "3.1 Conservative policy and inefficient exploration: the toy maze"
+    artefacts: ClassVar[Mapping[str, str]] = {
+        "figure_2a": "Fig. 2a: where the offline dataset has been",
+        "figure_2b": "Fig. 2b: return during fine-tuning with and without the CQL penalty",
+        "figure_2c": "Fig. 2c: where the agents go during fine-tuning",
+        "figure_2_loss": "Ours: the outcome over α and the TD loss",
+    }
+    claim_ids = ("gde-36",)
+    parameters: ClassVar[Mapping[str, p.Parameter]] = {
+        "profile": p.PROFILE,
+        "seeds": p.seeds(doc="seeds of Fig. 2"),
+        "sweep_seeds": p.seeds(doc="seeds of the α x loss sweep"),
+        "dataset": p.choice(
+            "scripted", "scripted", "checkpoints", doc="what the dataset is collected with"
+        ),
+        "device": p.DEVICE,
+    }
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.amounts = AMOUNTS[self.profile]
+        self.seeds = self.given["seeds"] or list(range(self.amounts["seeds"]))
+        self.sweep_seeds = self.given["sweep_seeds"] or list(range(self.amounts["sweep_seeds"]))
+        style()
+
+    # --- runs -------------------------------------------------------------------------------------
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The offline dataset; with ``checkpoints`` its behaviour agents are trained first."""
+        if self.given["dataset"] == "scripted":
+            return scripted(self.amounts["transitions"])
+        runs = train(self.behaviour(), store=RunStore(), device=self.device, label=self.key)
+        every_cell = torch.arange(GEOMETRY.n_cells)[None]
+        agents = [run.agent(step) for run in runs for step in run.snapshots()]
+        return collect(
+            checkpoint_parts([agent.greedy(every_cell)[0].numpy() for agent in agents]),
+            name="kit-toy-maze-checkpoints",
+            transitions=self.amounts["transitions"],
+            seed=0,
+            provenance={
+                "recipe": "checkpoints of DQN with and without RND",
+                "behaviour_runs": [run.spec.id for run in runs],
+            },
+        )
+
+    def behaviour(self) -> list[RunSpec]:
+        """DQN from scratch with and without RND (B.4), with ten snapshots each."""
+        steps = self.amounts["behaviour_steps"]
+        return [
+            RunSpec(
+                "toy-maze",
+                "dqn",
+                "online",
+                steps,
+                seed,
+                hyper={"epsilon_start": 1.0},
+                method=method,
+                replay="online",
+                learning_starts=min(1_000, steps // 10),
+                eval_every=steps // 20,
+                snapshot_every=steps // 10,
+            )
+            for method in ("naive", "rnd")
+            for seed in (0, 1)
+        ]
+
+    def offline(self, seed: int, loss: str = "Huber") -> RunSpec:
+        """Offline CQL with α = 3."""
+        return RunSpec(
+            "toy-maze",
+            "cql-discrete",
+            "offline",
+            self.amounts["offline_updates"],
+            seed,
+            hyper={"alpha": 3.0, "huber_delta": LOSSES[loss]},
+            dataset=self.dataset,
+            eval_every=self.amounts["eval_every"] * 5,
+        )
+
+    def online(self, seed: int, alpha: float, loss: str = "Huber") -> RunSpec:
+        """Fine-tuning of that agent with another α; the dataset stays in the replay."""
+        return RunSpec(
+            "toy-maze",
+            "cql-discrete",
+            "online",
+            self.amounts["online_steps"],
+            seed,
+            hyper={"alpha": alpha, "huber_delta": LOSSES[loss]},
+            dataset=self.dataset,
+            replay="mixed",
+            start=self.offline(seed, loss),
+            eval_every=self.amounts["eval_every"],
+        )
+
+    def specs(self) -> list[RunSpec]:
+        """Fig. 2's runs and the sweep; what they share is trained once."""
+        figure_2 = [self.online(seed, alpha) for alpha in (3.0, 0.0) for seed in self.seeds]
+        sweep = [
+            self.online(seed, alpha, loss)
+            for loss in LOSSES
+            for alpha in ALPHAS
+            for seed in self.sweep_seeds
+        ]
+        return figure_2 + sweep
+
+    # --- numbers ----------------------------------------------------------------------------------
+    def curve(self, seed: int, alpha: float, loss: str = "Huber") -> pd.DataFrame:
+        """Evaluations of one run: step, return, length, shares of the outcomes."""
+        return self.result(self.online(seed, alpha, loss)).evaluations()
+
+    def finals(
+        self, alpha: float, loss: str = "Huber", seeds: list[int] | None = None
+    ) -> np.ndarray:
+        """Final return of each seed: the mean of its last ten evaluations."""
+        curves = [self.curve(seed, alpha, loss) for seed in seeds or self.seeds]
+        return np.array([curve["return"].tail(LAST).mean() for curve in curves])
+
+    def table(self) -> pd.DataFrame:
+        """One row per loss and α: offline return, final return with its interval, where it ends."""
+        rows = []
+        for loss in LOSSES:
+            for alpha in ALPHAS:
+                main = loss == "Huber" and alpha in (0.0, 3.0)
+                seeds = sorted({*self.sweep_seeds, *(self.seeds if main else ())})
+                curves = [self.curve(seed, alpha, loss) for seed in seeds]
+                final = bootstrap_interval(self.finals(alpha, loss, seeds))
+                last = pd.concat([curve.tail(LAST) for curve in curves])
+                rows.append(
+                    {
+                        "TD loss": loss,
+                        "α online": alpha,
+                        "seeds": len(seeds),
+                        "offline return": np.mean([curve["return"].iloc[0] for curve in curves]),
+                        "final return": final.estimate,
+                        "low": final.low,
+                        "high": final.high,
+                        "left goal": last["left goal"].mean(),
+                        "right goal": last["right goal"].mean(),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def provenance(self) -> dict[str, Any]:
+        """Dataset and seeds."""
+        data = self.dataset
+        origin = {"name": data.name, "source": data.source, "sha256": data.hash}
+        return {
+            "dataset": {**origin, "transitions": len(data), **data.provenance},
+            "seeds": self.seeds,
+            "sweep_seeds": self.sweep_seeds,
+        }
+
+    def _judge(self) -> list[dict[str, Any]]:
+        huber = {alpha: self.finals(alpha) for alpha in (3.0, 0.0)}
+        sweep = {loss: self.finals(3.0, loss, self.sweep_seeds) for loss in LOSSES}
+        squared = {alpha: self.finals(alpha, "squared", self.sweep_seeds) for alpha in (3.0, 0.0)}
+        return [
+            self.judge("gde-36", huber[3.0], huber[0.0]),
+            self.judge_own(
+                1,
+                "With α = 3 a squared TD loss ends higher than the Huber loss",
+                sweep["squared"],
+                ">",
+                sweep["Huber"],
+            ),
+            self.judge_own(
+                2,
+                "With a squared TD loss α = 3 and α = 0 end alike",
+                squared[3.0],
+                "~",
+                squared[0.0],
+            ),
+        ]
+
+    # --- figures ----------------------------------------------------------------------------------
+    def _draw(self, artefact: str) -> tuple[Figure, pd.DataFrame]:
+        return getattr(self, f"_{artefact}")()
+
+    def _figure_2a(self) -> tuple[Figure, pd.DataFrame]:
+        figure, axes = plt.subplots(figsize=(5.2, 4.6), layout="constrained")
+        counts = np.bincount(self.dataset.observations, minlength=GEOMETRY.n_cells)
+        _heat(figure, axes, counts, "visits in the dataset")
+        axes.set_title(self.artefacts["figure_2a"])
+        return figure, _cells(visits=counts)
+
+    def _figure_2b(self) -> tuple[Figure, pd.DataFrame]:
+        figure, axes = plt.subplots(figsize=(6.2, 4.0), layout="constrained")
+        frames = []
+        for alpha, colour, name in (
+            (3.0, COLOURS["orange"], "CQL, α = 3"),
+            (0.0, COLOURS["blue"], "DQN, α = 0"),
+        ):
+            curves = [self.curve(seed, alpha) for seed in self.seeds]
+            _curves(axes, curves, colour, name)
+            frames += [
+                curve.assign(seed=s, alpha=alpha)
+                for s, curve in zip(self.seeds, curves, strict=True)
+            ]
+        _goals(axes)
+        axes.set(
+            xlabel="environment steps of fine-tuning",
+            ylabel="return of the greedy policy",
+            title="Fig. 2b: fine-tuning the same offline CQL agent",
+        )
+        axes.legend(title="thick: mean, thin: seeds", loc="lower right")
+        return figure, pd.concat(frames)[["alpha", "seed", "step", "return", "length"]]
+
+    def _figure_2c(self) -> tuple[Figure, pd.DataFrame]:
+        figure, panels = plt.subplots(
+            1, 2, figsize=(10, 4.6), layout="constrained", sharex=True, sharey=True
+        )
+        counts, limit = {}, 1
+        for alpha in (3.0, 0.0):
+            runs = [self.result(self.online(seed, alpha)) for seed in self.seeds]
+            visited = [run.state()["replay/obs"].numpy() for run in runs]
+            counts[alpha] = np.bincount(np.concatenate(visited), minlength=GEOMETRY.n_cells)
+            limit = max(limit, counts[alpha].max())
+        for axes, (alpha, visits) in zip(panels, counts.items(), strict=True):
+            name = "CQL, α = 3" if alpha else "DQN, α = 0"
+            _heat(figure, axes, visits, "visits while fine-tuning, all seeds", limit)
+            run = self.result(self.online(self.seeds[0], alpha))
+            _paths(axes, run.state(), run.episodes())
+            axes.set_title(f"{name} (paths: seed {self.seeds[0]}, dark early, bright late)")
+        figure.suptitle(self.artefacts["figure_2c"])
+        return figure, _cells(**{f"visits_alpha_{alpha:g}": c for alpha, c in counts.items()})
+
+    def _figure_2_loss(self) -> tuple[Figure, pd.DataFrame]:
+        figure, panels = plt.subplots(
+            1, len(LOSSES), figsize=(10, 4.0), layout="constrained", sharey=True
+        )
+        shades = plt.get_cmap("viridis")(np.linspace(0.85, 0.1, len(ALPHAS)))
+        for axes, loss in zip(panels, LOSSES, strict=True):
+            for alpha, shade in zip(ALPHAS, shades, strict=True):
+                curves = [self.curve(seed, alpha, loss) for seed in self.sweep_seeds]
+                _curves(axes, curves, shade, f"α = {alpha:g}")
+            _goals(axes)
+            axes.set(xlabel="environment steps of fine-tuning", title=f"{loss} TD loss")
+        panels[0].set_ylabel("return of the greedy policy")
+        panels[1].legend(title="mean over seeds", loc="lower right")
+        figure.suptitle(
+            f"{self.artefacts['figure_2_loss']} (seeds of the sweep: {self.sweep_seeds})"
+        )
+        return figure, self.table()
+
+
+def _heat(
+    figure: Figure, axes: Axes, counts: np.ndarray, label: str, limit: float | None = None
+) -> None:
+    """Counts per cell on the maze, logarithmic; walls dark, start and goals lettered."""
+    grid = np.full(GEOMETRY.walls.shape, np.nan)
+    grid[tuple(GEOMETRY.cells.T)] = np.where(counts > 0, counts, np.nan)
+    axes.imshow(np.where(GEOMETRY.walls, 0.25, 1.0), cmap="gray", vmin=0, vmax=1)
+    norm = LogNorm(1, max(limit or counts.max(), 2))
+    image = axes.imshow(grid, cmap="YlOrRd", norm=norm)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.85)
+    for letter, cell in (("S", GEOMETRY.start), ("L", GEOMETRY.goal(1)), ("R", GEOMETRY.goal(2))):
+        row, column = GEOMETRY.cells[cell]
+        box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "black"}
+        axes.text(
+            column, row, letter, ha="center", va="center", weight="bold", fontsize=8, bbox=box
+        )
+    axes.set(xticks=[], yticks=[])
+
+
+def _paths(
+    axes: Axes, state: Mapping[str, torch.Tensor], episodes: pd.DataFrame, shown: int = 12
+) -> None:
+    """Some episodes as lines, evenly spaced over training; a small shift keeps them apart."""
+    if episodes.empty:
+        return
+    chosen = episodes.iloc[np.unique(np.linspace(0, len(episodes) - 1, shown).astype(int))]
+    shades = plt.get_cmap("winter")(np.linspace(0, 1, len(chosen)))
+    shifts = np.linspace(-0.28, 0.28, len(chosen))
+    for (_, episode), shade, shift in zip(chosen.iterrows(), shades, shifts, strict=True):
+        end = int(episode["step"])
+        before = state["replay/obs"][end - int(episode["length"]) : end]
+        cells = GEOMETRY.cells[torch.cat([before, state["replay/next_obs"][end - 1 : end]])]
+        axes.plot(cells[:, 1] + shift, cells[:, 0] + shift, color=shade, lw=0.9, alpha=0.8)
+
+
+def _curves(axes: Axes, curves: list[pd.DataFrame], colour: Any, name: str) -> None:
+    """Every seed thin, their mean thick."""
+    for curve in curves:
+        axes.plot(curve["step"], curve["return"], color=colour, lw=0.7, alpha=0.45)
+    mean = np.mean([curve["return"] for curve in curves], axis=0)
+    axes.plot(curves[0]["step"], mean, color=colour, lw=2.4, label=name)
+
+
+def _goals(axes: Axes) -> None:
+    """The best possible return to each goal."""
+    for goal, name in ((1, "left goal"), (2, "right goal")):
+        best = -GEOMETRY.distances[goal][GEOMETRY.start]
+        axes.axhline(best, color="0.6", lw=0.8, ls="--", zorder=0)
+        axes.text(
+            0.01,
+            best + 2,
+            f"shortest path to the {name}: {best:.0f}",
+            fontsize=7,
+            color="0.35",
+            transform=axes.get_yaxis_transform(),
+        )
+
+
+def _cells(**columns: np.ndarray) -> pd.DataFrame:
+    rows, places = GEOMETRY.cells.T
+    return pd.DataFrame({"row": rows, "column": places, **columns})

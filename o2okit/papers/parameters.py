@@ -1,0 +1,90 @@
+"""Typed parameters of a study: checked before anything is computed.
+
+papermill passes a misspelt parameter on without a word and leaves ``1e-4`` a string, so that both the
+command line (before the kernel starts) and the notebook's first cell come through here.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from o2okit.errors import UserError, unknown
+from o2okit.profiles import PROFILES
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        default: the value where none is given.
+        check: returns the value in its final form or raises ``UserError``.
+        doc: one line for ``o2okit list`` and error messages: what is allowed.
+    """
+
+    default: Any
+    check: Callable[[str, Any], Any]
+    doc: str
+
+
+def choice(default: str, *allowed: str, doc: str) -> Parameter:
+    """One of ``allowed``."""
+
+    def check(name: str, value: Any) -> str:
+        if value not in allowed or not isinstance(value, str):
+            raise unknown(name, value, allowed)
+        return value
+
+    return Parameter(default, check, f"{doc}: {', '.join(allowed)}")
+
+
+def seeds(default: list[int] | int | None = None, *, doc: str = "seeds") -> Parameter:
+    """A number of seeds (0, 1, ...), a list of seeds, or ``None`` for the profile's."""
+    allowed = (
+        "how many (1 to 1000), a list of different whole numbers >= 0, or None (the profile's)"
+    )
+
+    def check(name: str, value: Any) -> list[int] | None:
+        if value is None:
+            return None
+        if _whole(value) and 1 <= value <= 1000:
+            return list(range(value))
+        if isinstance(value, list | tuple) and value and all(_whole(v) and v >= 0 for v in value):
+            if len(set(value)) == len(value):
+                return list(value)
+        raise UserError(f"{name} must be {allowed}; got {value!r}. For instance 5 or [0, 3, 4].")
+
+    return Parameter(default, check, f"{doc}: {allowed}")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+PROFILE = choice("laptop", *PROFILES, doc="how much is run")
+DEVICE = choice("auto", "auto", "cpu", "cuda", doc="where the learner runs")
+
+
+def check_all(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with defaults filled in, checked one by one.
+
+    Raises ``UserError`` for a name that does not exist and for a value that is not allowed.
+    """
+    for name in values:
+        if name not in parameters:
+            raise unknown("parameter", name, parameters)
+    return {
+        name: parameter.check(name, values.get(name, parameter.default))
+        for name, parameter in parameters.items()
+    }
+
+
+def parse(text: str) -> Any:
+    """A value typed at the command line: a Python number, list, True, False, None, else a string."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

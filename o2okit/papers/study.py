@@ -1,0 +1,158 @@
+"""A study: the runs that a section's artefacts need, and how they become figures, tables, verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from o2okit import paths
+from o2okit.errors import UserError, unknown
+from o2okit.papers import parameters as p
+from o2okit.papers import values
+from o2okit.report import artefacts, verdicts
+from o2okit.training import Run, RunSpec, RunStore, train
+from o2okit.training.train import environment, resolve_device
+
+
+class Study:
+    """Base class; a section's study is a subclass that fills in the class attributes and ``_``-methods.
+
+    Class attributes:
+        key: ``paper/section``, also the path of the notebook below ``notebooks/``.
+        title: the section's title in the paper.
+        artefacts: name -> caption of every figure and table the study makes.
+        claim_ids: the published claims that the study can judge.
+        parameters: what the notebook's parameters cell holds.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    artefacts: ClassVar[Mapping[str, str]]
+    claim_ids: ClassVar[tuple[str, ...]] = ()
+    parameters: ClassVar[Mapping[str, p.Parameter]] = {"profile": p.PROFILE, "device": p.DEVICE}
+
+    def __init__(self, **parameters: Any) -> None:
+        self.given = p.check_all(self.parameters, parameters)
+        self.profile: str = self.given["profile"]
+        self.device: str = self.given["device"]
+        resolve_device(self.device)  # refuse a missing GPU now, not after the dataset is built
+        self.paper = self.key.split("/")[0]
+        self._runs: dict[str, Run] | None = None
+        self._written: dict[str, list[str]] = {}
+
+    # --- what a subclass provides -----------------------------------------------------------------
+    def specs(self) -> list[RunSpec]:
+        """Every run that the artefacts need."""
+        raise NotImplementedError
+
+    def _draw(self, artefact: str) -> tuple[Figure, pd.DataFrame]:
+        """The figure of an artefact and the numbers in it."""
+        raise NotImplementedError
+
+    def _judge(self) -> list[dict[str, Any]]:
+        """One row per claim: claim_id, statement, verdict, reason."""
+        raise NotImplementedError
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the numbers come from; at least ``dataset`` (name, source, sha256) and ``seeds``."""
+        raise NotImplementedError
+
+    # --- what a notebook calls --------------------------------------------------------------------
+    def run(self) -> Study:
+        """Trains what is missing. Finished runs are found again, interrupted ones go on."""
+        began = time.monotonic()
+        specs = self.specs()
+        runs = train(specs, store=RunStore(), device=self.device, label=self.key)
+        self._runs = {run.spec.id: run for run in runs}
+        print(
+            f"{self.key}: {len(self._runs)} runs ready ({self.label()}), "
+            f"{time.monotonic() - began:.0f} s",
+            flush=True,
+        )
+        return self
+
+    def result(self, spec: RunSpec) -> Run:
+        """The finished run of a spec. Raises ``UserError`` before ``run()``."""
+        if self._runs is None:
+            raise UserError(f"study {self.key!r}: call run() before asking for results.")
+        return self._runs[spec.id]
+
+    def figure(self, artefact: str) -> Figure:
+        """Draws an artefact, writes it as PDF, PNG and CSV, and returns the figure."""
+        if artefact not in self.artefacts:
+            raise unknown("artefact", artefact, self.artefacts)
+        figure, numbers = self._draw(artefact)
+        artefacts.stamp(figure, self.label())
+        written = artefacts.save(self._folder(), artefact, figure, numbers)
+        self._written[artefact] = [path.name for path in written]
+        plt.close(figure)  # the caller shows it; pyplot must not show it a second time
+        return figure
+
+    def claims(self) -> pd.DataFrame:
+        """The verdicts, one row per claim; also written beside the figures with the provenance."""
+        rows = self._judge()
+        self._record(rows)
+        return pd.DataFrame(rows, columns=["claim_id", "statement", "verdict", "reason"])
+
+    def files(self) -> list[Path]:
+        """What was written so far."""
+        files = [self._folder() / name for names in self._written.values() for name in names]
+        record = self._folder() / f"{self.key.split('/')[1]}.json"
+        return [*files, record] if record.is_file() else files
+
+    def label(self) -> str:
+        """One line for every figure: dataset and source, profile, seeds."""
+        origin = self.provenance()
+        seeds = artefacts.ranges(origin["seeds"])
+        data = origin["dataset"]
+        return f"data {data['name']} (source: {data['source']}) · profile {self.profile} · seeds {seeds}"
+
+    # --- helpers for subclasses -------------------------------------------------------------------
+    def judge(self, claim_id: str, lhs: Any, rhs: Any, **options: Any) -> dict[str, Any]:
+        """The row of a published claim, judged by the fixed rules."""
+        claim = values.claim(claim_id)
+        verdict = verdicts.claim_verdict(lhs, rhs, claim.direction, profile=self.profile, **options)
+        return _row(claim_id, claim.statement, verdict)
+
+    def judge_own(
+        self, number: int, statement: str, lhs: Any, direction: str, rhs: Any, **options: Any
+    ) -> dict[str, Any]:
+        """The row of a finding of ours, judged by the same rules."""
+        verdict = verdicts.claim_verdict(lhs, rhs, direction, profile=self.profile, **options)
+        return _row(f"o2okit:{self.key}-{number}", statement, verdict)
+
+    def _folder(self) -> Path:
+        return paths.figures(self.profile) / self.paper
+
+    def _record(self, claims: list[dict[str, Any]]) -> None:
+        captions = {name: self.artefacts[name] for name in self._written}
+        record = {
+            "study": self.key,
+            "title": self.title,
+            "profile": self.profile,
+            "parameters": self.given,
+            **self.provenance(),
+            "artefacts": {
+                name: {"caption": caption, "files": self._written[name]}
+                for name, caption in captions.items()
+            },
+            "claims": claims,
+            "runs": sorted(self._runs or ()),
+            "environment": environment(resolve_device(self.device)),
+        }
+        artefacts.write_record(self._folder() / f"{self.key.split('/')[1]}.json", record)
+
+
+def _row(claim_id: str, statement: str, verdict: verdicts.ClaimVerdict) -> dict[str, Any]:
+    return {
+        "claim_id": claim_id,
+        "statement": statement,
+        "verdict": str(verdict.verdict),
+        "reason": verdict.reason,
+    }

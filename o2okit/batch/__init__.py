@@ -1,0 +1,1 @@
+"""Executing notebooks without a person: papermill on this machine."""

@@ -63,7 +63,7 @@ class RND(Naive):
         return (self.predictor(obs) - features).square().sum(-1)
 
     def reward(self, batch: Batch) -> Tensor:
-        """r + β · e / std(e). Updates the running moments first."""
+        """The reward plus β · e / std(e), ``[R, B]``. Updates the running moments first."""
         with torch.no_grad():
             error = self.error(batch.next_obs)
             self._observe(error.double())

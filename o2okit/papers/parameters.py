@@ -52,9 +52,9 @@ def seeds(default: list[int] | int | None = None, *, doc: str = "seeds") -> Para
             return None
         if _whole(value) and 1 <= value <= 1000:
             return list(range(value))
-        if isinstance(value, list | tuple) and value and all(_whole(v) and v >= 0 for v in value):
-            if len(set(value)) == len(value):
-                return list(value)
+        listed = isinstance(value, list | tuple) and all(_whole(v) and v >= 0 for v in value)
+        if listed and value and len(set(value)) == len(value):
+            return list(value)
         raise UserError(f"{name} must be {allowed}; got {value!r}. For instance 5 or [0, 3, 4].")
 
     return Parameter(default, check, f"{doc}: {allowed}")

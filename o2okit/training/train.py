@@ -173,13 +173,13 @@ def _train_cohort(
             progress.update(cohort.step, f"return {mean:.1f}")
         if first.snapshot_every and cohort.step % first.snapshot_every == 0:
             _save(cohort, folders, f"snapshots/{cohort.step:08d}", "agent/")
-        if cohort.step % LOOK_EVERY == 0 or done:
-            if done or time.monotonic() - last >= checkpoint_seconds:
-                # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones aren't.
-                for folder, rows in zip(folders, cohort.rows, strict=True):
-                    folder.write_tables(rows)
-                _save(cohort, folders, "checkpoint")
-                last = time.monotonic()
+        late = time.monotonic() - last >= checkpoint_seconds
+        if done or (late and cohort.step % LOOK_EVERY == 0):
+            # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones are not.
+            for folder, rows in zip(folders, cohort.rows, strict=True):
+                folder.write_tables(rows)
+            _save(cohort, folders, "checkpoint")
+            last = time.monotonic()
     progress.close()
     for folder, rows in zip(folders, cohort.rows, strict=True):
         diverged = any(not _finite(row) for row in rows["metrics"])

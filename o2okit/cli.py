@@ -1,0 +1,178 @@
+"""The command ``o2okit``. Exit status: 0 done, 1 a run failed, 2 a mistake in the command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import o2okit
+from o2okit.errors import UserError
+from o2okit.profiles import PROFILES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. ``UserError`` becomes a message and status 2."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.command(args)
+    except UserError as error:
+        print(f"o2okit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\no2okit: interrupted; the same command goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone: `o2okit claims | head`
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="o2okit", description="Replications of offline-to-online RL papers."
+    )
+    parser.add_argument("--version", action="version", version=f"o2okit {o2okit.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    command = commands.add_parser("list", help="papers, sections, artefacts and their status")
+    command.add_argument("--paper", help="only this paper")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser("run", help="run a section's notebook")
+    command.add_argument("section", help="for instance gde/toy_maze; `o2okit list` shows them")
+    command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
+    command.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        metavar=("NAME", "VALUE"),
+        action="append",
+        default=[],
+        help="a parameter of the notebook; may be given again",
+    )
+    command.set_defaults(command=_run)
+
+    command = commands.add_parser("status", help="what the run store holds")
+    command.set_defaults(command=_status)
+
+    command = commands.add_parser("report", help="write figures/REPORT.md")
+    command.set_defaults(command=_report)
+
+    command = commands.add_parser("claims", help="the claims of the papers and our verdicts")
+    command.add_argument("--paper", help="only this paper")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(command=_claims)
+
+    command = commands.add_parser("doctor", help="versions, device, folders, what would be slow")
+    command.set_defaults(command=_doctor)
+    return parser
+
+
+def _list(args: argparse.Namespace) -> int:
+    from o2okit.papers import STUDIES, overview, values
+
+    if args.paper is not None:
+        values.claims(args.paper)  # refuses a paper that does not exist
+    rows = overview.artefact_rows()
+    papers = {key: title for key, title in values.PAPERS.items() if args.paper in (None, key)}
+    if args.json:
+        print(json.dumps(_records(rows[rows["paper"].isin(papers)]), indent=2, ensure_ascii=False))
+        return 0
+    for paper, title in papers.items():
+        print(f"{paper}: {title}")
+        mine = rows[rows["paper"] == paper]
+        for key, group in mine[mine["section"] != ""].groupby("section", sort=False):
+            print(f"  {key}: {STUDIES[str(key)].title}")
+            for row in group.itertuples():
+                print(f"    {row.artefact:<16}{row.status:<28}{row.caption}")
+            print("    parameters:")
+            for name, parameter in STUDIES[str(key)].parameters.items():
+                print(f"      {name:<14}{parameter.doc}; default {parameter.default}")
+        left = mine[mine["section"] == ""]["artefact"]
+        print(f"  no notebook yet: {', '.join(left)}\n")
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    from o2okit.papers import study_class
+    from o2okit.papers.parameters import parse
+
+    study_class(args.section)  # before the slow imports: a misspelt section is refused at once
+    values = {}
+    for name, text in args.parameter:
+        if name in values:
+            raise UserError(f"parameter {name!r} is given twice.")
+        values[name] = parse(text)
+    if args.profile is not None:
+        if "profile" in values:
+            raise UserError("profile is given twice: with --profile and with -p.")
+        values["profile"] = args.profile
+    try:
+        from o2okit.batch.notebook import NotebookFailed, run_notebook
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"running notebooks needs {error.name}. Install the extra: pip install 'o2okit[notebook]'."
+        ) from error
+    try:
+        output = run_notebook(args.section, values)
+    except NotebookFailed as failure:
+        print(f"o2okit: {failure}", file=sys.stderr)
+        return 1
+    print(f"executed notebook: {output}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from o2okit.training.status import summary
+
+    print(summary())
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from o2okit import paths
+    from o2okit.papers import overview, values
+    from o2okit.report.markdown import page
+    from o2okit.training.store import write_atomically
+
+    path = paths.figures("laptop") / "REPORT.md"
+    text = page(values.PAPERS, overview.artefact_rows(), overview.ledger(), overview.records())
+    write_atomically(path, text.encode())
+    print(f"report: {path}")
+    return 0
+
+
+def _claims(args: argparse.Namespace) -> int:
+    from o2okit.papers import overview
+
+    ledger = overview.ledger(args.paper)
+    if args.json:
+        print(json.dumps(_records(ledger), indent=2, ensure_ascii=False))
+        return 0
+    for row in ledger.itertuples():
+        print(f"{row.claim_id:<24}{row.verdict:<16}{row.statement}")
+        if row.reason:
+            print(f"{'':<24}{'':<16}{row.reason} ({row.profile})")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from o2okit.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{finding.level:<5}{finding.what:<22}{finding.text}")
+    return 1 if any(finding.level == "BAD" for finding in findings) else 0
+
+
+def _records(frame) -> list[dict]:
+    return frame.to_dict("records")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What exists, what was made, what it says: the tables behind ``list``, ``claims`` and ``report``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from o2okit import paths
+from o2okit.papers import STUDIES, values
+from o2okit.report.artefacts import ranges
+
+
+def records() -> dict[str, dict[str, Any]]:
+    """The provenance records below ``figures/`` by study; smoke records are never among them."""
+    found = {}
+    for key in STUDIES:
+        file = paths.figures("laptop") / f"{key}.json"
+        if file.is_file():
+            found[key] = json.loads(file.read_text())
+    return found
+
+
+def artefact_rows() -> pd.DataFrame:
+    """One row per artefact of the four papers: paper, section, artefact, caption, status, files."""
+    made = records()
+    rows = []
+    for paper in values.PAPERS:
+        ours = {key: cls for key, cls in STUDIES.items() if key.startswith(f"{paper}/")}
+        covered = tuple(name for cls in ours.values() for name in cls.artefacts)
+        for key, cls in ours.items():
+            record = made.get(key, {"artefacts": {}})
+            for name, caption in cls.artefacts.items():
+                done = record["artefacts"].get(name)
+                status = "not made yet"
+                if done:
+                    status = f"made: {record['profile']}, seeds {ranges(record['seeds'])}"
+                rows.append((paper, key, name, caption, status, done["files"] if done else []))
+        for name in values.artefacts(paper):
+            if not any(ours_name.startswith(name) for ours_name in covered):
+                rows.append((paper, "", name, "", "no notebook yet", []))
+    return pd.DataFrame(
+        rows, columns=["paper", "section", "artefact", "caption", "status", "files"]
+    )
+
+
+def ledger(paper: str | None = None) -> pd.DataFrame:
+    """Every published claim and every finding of ours with its verdict.
+
+    Columns: paper, claim_id, artefact, statement, verdict, reason, profile. What was not run says so.
+    """
+    published = values.claims(paper)
+    rows = {
+        claim.claim_id: {
+            "paper": claim.paper,
+            "claim_id": claim.claim_id,
+            "artefact": claim.artefact,
+            "statement": claim.statement,
+            "verdict": "not run",
+            "reason": "",
+            "profile": "",
+        }
+        for claim in published.itertuples()
+    }
+    for key, record in records().items():
+        if paper is not None and not key.startswith(f"{paper}/"):
+            continue
+        for claim in record["claims"]:
+            row = rows.setdefault(
+                claim["claim_id"],
+                {"paper": key.split("/")[0], "artefact": key, "profile": record["profile"]},
+            )
+            row |= {**claim, "profile": record["profile"]}
+    return pd.DataFrame(list(rows.values()))

@@ -1,0 +1,65 @@
+"""The report as one Markdown page beside the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+
+def page(
+    papers: Mapping[str, str],
+    artefacts: pd.DataFrame,
+    claims: pd.DataFrame,
+    records: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """The whole report.
+
+    Args:
+        papers: key -> title.
+        artefacts, claims: the tables of ``o2okit.papers.overview``.
+        records: study -> provenance record.
+    """
+    judged = claims[claims["verdict"] != "not run"]
+    counts = claims["verdict"].value_counts()
+    lines = [
+        "# o2okit: report",
+        "",
+        "Made by `o2okit report` from the records beside the figures. "
+        f"Claims: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}.",
+        "",
+    ]
+    for paper, title in papers.items():
+        lines += [f"## {title}", ""]
+        mine = artefacts[(artefacts["paper"] == paper) & (artefacts["section"] != "")]
+        for section, group in mine.groupby("section", sort=False):
+            record = records.get(str(section))
+            if record is None:
+                lines += [f"`{section}` was not run yet: `o2okit run {section}`.", ""]
+                continue
+            lines += [f"### {record['title']}", "", _origin(record), ""]
+            for row in group.itertuples():
+                lines += [f"**{row.caption}** ({row.status})", ""]
+                lines += [
+                    f"![{row.artefact}]({paper}/{f})" for f in row.files if f.endswith(".png")
+                ]
+                lines += [""]
+        verdicts = judged[judged["paper"] == paper]
+        if len(verdicts):
+            columns = ["claim_id", "statement", "verdict", "reason"]
+            lines += [verdicts[columns].to_markdown(index=False), ""]
+        open_ = claims[(claims["paper"] == paper) & (claims["verdict"] == "not run")]
+        left = artefacts[(artefacts["paper"] == paper) & (artefacts["section"] == "")]["artefact"]
+        if len(left):
+            lines += [f"No notebook yet: {', '.join(left)}. Claims not judged: {len(open_)}.", ""]
+    return "\n".join(lines)
+
+
+def _origin(record: Mapping[str, Any]) -> str:
+    data, env = record["dataset"], record["environment"]
+    return (
+        f"Profile {record['profile']}; dataset {data['name']} (source: {data['source']}, "
+        f"sha256 {data['sha256'][:12]}); {len(record['runs'])} runs; o2okit {env['o2okit']} at "
+        f"{env['commit']}, torch {env['packages']['torch']}, {env['device']}; {record['written']}."
+    )

@@ -45,10 +45,9 @@ class DQNHyperparameters:
 def huber(error: Tensor, delta: Tensor) -> Tensor:
     """Huber loss of ``error`` ``[R, B]`` with one ``delta`` per run ``[R]``; ``inf`` is ½ error²."""
     size = error.abs()
-    # δ at most 1e30: with δ = inf the linear part would be inf * 0.
-    delta = delta.clamp(max=1e30)[:, None]
-    quadratic = torch.minimum(size, delta)
-    return 0.5 * quadratic.square() + delta * (size - quadratic)
+    quadratic = torch.minimum(size, delta[:, None])
+    # As a product: the usual sum of two parts would multiply δ = inf by 0, forwards and backwards.
+    return quadratic * (size - 0.5 * quadratic)
 
 
 class DQN:

@@ -1,9 +1,14 @@
-"""The command ``o2okit``. Exit status: 0 done, 1 a run failed, 2 a mistake in the command."""
+"""The command ``o2okit``.
+
+Exit status: 0 done, 1 a run failed, 2 a mistake in the command, 130 interrupted, 141 the pipe was
+closed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. ``UserError`` becomes a message and status 2."""
     args = _parser().parse_args(arguments)
     try:
-        return args.command(args)
+        status = args.command(args)
+        sys.stdout.flush()  # now, not at exit: there a closed pipe could not be caught
+        return status
     except UserError as error:
         print(f"o2okit: {error}", file=sys.stderr)
         return 2
@@ -27,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 130
     except BrokenPipeError:  # the reader of a pipe has gone: `o2okit claims | head`
-        sys.stderr.close()
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 141
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,10 +27,10 @@ PACKAGES = (
     "papermill",
     "jupyterlab",
 )
-DATA_FOLDERS = {
-    "O2OKIT_DATA_DIR": os.environ.get("O2OKIT_DATA_DIR"),
-    "D4RL's cache": os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets"),
-    "Minari's store": os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets"),
+DATA_FOLDERS = {  # name -> variable that moves it, where it lies otherwise
+    "O2OKIT_DATA_DIR": ("O2OKIT_DATA_DIR", None),
+    "D4RL's cache": ("D4RL_DATASET_DIR", "~/.d4rl/datasets"),
+    "Minari's store": ("MINARI_DATASETS_PATH", "~/.minari/datasets"),
 }
 ENOUGH_DISK = 2e9
 
@@ -92,7 +92,8 @@ def _folders() -> list[Finding]:
         found.append(Finding(level, "run store", text))
     except UserError as error:
         found.append(Finding("BAD", "folders", str(error)))
-    for name, folder in DATA_FOLDERS.items():
+    for name, (variable, usual) in DATA_FOLDERS.items():
+        folder = os.environ.get(variable) or usual
         if folder is None:
             found.append(Finding("ok", name, "not set"))
             continue

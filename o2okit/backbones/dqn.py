@@ -1,14 +1,14 @@
 """DQN (Mnih et al., 2015) on one-hot observations: the agent that solves the toy maze online.
 
-    L_TD(θ) = mean_B huber_δ( Q_θ(s, a) - y ),   y = r + γ (1 - terminated) max_a' Q_θ'(s', a')
+    L_TD(θ) = w · mean_B huber_δ( Q_θ(s, a) - y ),   y = r + γ (1 - terminated) max_a' Q_θ'(s', a')
 
 Numbered departures from Mnih et al.:
     1. One-hot cells and two hidden layers of 128 instead of pixels and convolutions (specs/gde.md 2.8).
     2. Adam instead of RMSProp (specs/gde.md 2.8).
     3. A time-out is not a termination: the target bootstraps through it.
-    4. ``huber_delta`` is a hyper-parameter: 1 is the Huber loss, ``inf`` the squared one (halved, as in
-       Eq. 4 of the CQL paper). The GDE paper does not name its loss, and the loss decides the outcome
-       of its Fig. 2 (specs/gde.md 2.8).
+    4. δ and w are hyper-parameters: δ = 1, w = 1 is the Huber loss, δ = inf, w = 2 the squared error.
+       The GDE paper does not name its loss. It matters beside a penalty of fixed weight: halving the
+       TD loss is the same as doubling α.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class DQNHyperparameters:
     lr: float = static(1e-3, "", "spec 2.8, Adam")
     target_period: int = static(500, "", "spec 2.8, updates between copies", low=1)
     discount: float = per_run(0.99, "γ", "spec 2.8", high=1)
-    huber_delta: float = per_run(1.0, "δ", "spec 2.8; inf: squared loss", low=1e-6)
+    huber_delta: float = per_run(1.0, "δ", "spec 2.8; inf: ½ error²", low=1e-6)
+    td_weight: float = per_run(1.0, "", "our decision; 2 with δ = inf: error²")
     epsilon: float = per_run(0.05, "ε", "spec 2.8, online", high=1)
     epsilon_start: float = per_run(0.05, "", "our decision; 1 when training from scratch", high=1)
     epsilon_steps: int = per_run(10_000, "", "our decision, length of the linear schedule", low=1)
@@ -95,7 +96,8 @@ class DQN:
         """TD loss ``[R]`` and its metrics ``[R]``."""
         q = self.q(batch.obs)
         q_taken = q.gather(-1, batch.action[..., None])[..., 0]
-        loss = huber(q_taken - self.target(batch), self.hyper.huber_delta).mean(-1)
+        error = q_taken - self.target(batch)
+        loss = self.hyper.td_weight * huber(error, self.hyper.huber_delta).mean(-1)
         penalty, extra = self.penalty(q, q_taken)
         metrics = {"td_loss": loss.detach(), "q": q_taken.detach().mean(-1), **extra}
         return loss + penalty, metrics

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,17 @@ from papermill.exceptions import PapermillExecutionError
 from o2okit import paths
 from o2okit.errors import UserError
 from o2okit.papers import study_class
-from o2okit.papers.parameters import check_all
+from o2okit.profiles import default_profile
 
 
 class NotebookFailed(Exception):  # noqa: N818 - a result, reported with its place
-    """A cell raised; ``output`` is the notebook as far as it came, with the traceback."""
+    """A cell raised or the kernel died; ``output`` is the notebook as far as it came."""
 
-    def __init__(self, key: str, output: Path, error: PapermillExecutionError) -> None:
+    def __init__(self, key: str, output: Path, error: PapermillExecutionError | str) -> None:
         self.output = output
-        super().__init__(
-            f"{key}: cell {error.cell_index} raised {error.ename}: {error.evalue}\n"
-            f"The notebook with the traceback: {output}"
-        )
+        if isinstance(error, PapermillExecutionError):
+            error = f"cell In [{error.exec_count}] raised {error.ename}: {error.evalue}"
+        super().__init__(f"{key}: {error}\nThe notebook as far as it came: {output}")
 
 
 def notebook_path(key: str) -> Path:
@@ -38,34 +38,54 @@ def notebook_path(key: str) -> Path:
     return path
 
 
-def declared_parameters(path: Path) -> dict[str, int]:
-    """The names that the notebook's parameters cell assigns, with the index of the cell.
+def declared_parameters(path: Path) -> set[str]:
+    """The names that the notebook's parameters cell assigns.
 
     Raises ``UserError`` where the file is no notebook or has not exactly one cell tagged
     ``parameters``: papermill would run it with the defaults and say nothing.
     """
     try:
-        notebook = nbformat.read(path, as_version=4)
-    except (ValueError, nbformat.ValidationError, AttributeError) as error:
-        raise UserError(f"{path} is not a notebook: {error}") from error
-    tagged = [
-        (number, cell.source)
-        for number, cell in enumerate(notebook.cells)
-        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
-    ]
+        tagged = [
+            cell.source
+            for cell in nbformat.read(path, as_version=4).cells
+            if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
+        ]
+    except (ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
+        raise UserError(f"{path} is not a notebook: {error}. Restore it from git.") from error
     if len(tagged) != 1:
         raise UserError(
             f"{path} has {len(tagged)} cells with the tag 'parameters'; it needs exactly one. In "
             "JupyterLab: select the cell, Property Inspector, Cell Tags."
         )
-    number, source = tagged[0]
-    return {
-        target.id: number
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    try:
+        body = ast.parse(tagged[0]).body
+    except SyntaxError as error:
+        raise UserError(
+            f"{path}: the cell tagged 'parameters' is not plain Python ({error.msg}, line "
+            f"{error.lineno}). It may hold assignments such as `seeds = None`; no % commands."
+        ) from error
+    assigned = [
+        target
+        for node in body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
+    return {target.id for target in assigned if isinstance(target, ast.Name)}
+
+
+@contextmanager
+def _inherited(**variables: str) -> Iterator[None]:
+    """Environment variables for the kernel; this process has its own back afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None) -> Path:
@@ -73,7 +93,8 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
 
     Args:
         key: ``paper/section``.
-        values: typed parameters; what is left out keeps the notebook's default.
+        values: typed parameters; what is left out keeps the notebook's default. The profile's is
+            ``O2OKIT_PROFILE`` where that is set.
         output: the executed notebook; default ``runs/notebooks/<key>.<profile>.ipynb``.
 
     Returns:
@@ -81,31 +102,47 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
 
     Raises:
         UserError: section, notebook or a parameter is wrong; nothing was started.
-        NotebookFailed: a cell raised.
+        NotebookFailed: a cell raised or the kernel died.
     """
-    study = study_class(key)
+    cls = study_class(key)
     path = notebook_path(key)
     declared = declared_parameters(path)
-    if missing := [name for name in values if name in study.parameters and name not in declared]:
+    if missing := [name for name in values if name in cls.parameters and name not in declared]:
         raise UserError(f"{path}: the parameters cell does not assign {', '.join(missing)}.")
-    checked = check_all(study.parameters, values)
+    # What the notebook's first cell does; here it costs no kernel to be refused.
+    checked = cls(**{"profile": default_profile(), **values}).given
     if output is None:
         output = paths.runs() / "notebooks" / f"{key}.{checked['profile']}.ipynb"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # The kernel inherits these: plain progress lines, and the same project as this process.
-    os.environ["O2OKIT_BATCH"] = "1"
-    os.environ["O2OKIT_HOME"] = str(paths.home())
+    output = output.resolve()  # papermill and the kernel work in the notebook's folder
     try:
-        papermill.execute_notebook(
-            str(path),
-            str(output),
-            parameters={name: checked[name] for name in values},
-            kernel_name="python3",
-            cwd=str(path.parent),
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-        )
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{output.parent} can't be made: {error.strerror}. Set O2OKIT_RUNS to a folder that can "
+            "be written."
+        ) from error
+    # Plain progress lines, and the same project and store as this process.
+    variables = {
+        "O2OKIT_BATCH": "1",
+        "O2OKIT_HOME": str(paths.home()),
+        "O2OKIT_RUNS": str(paths.runs().resolve()),
+    }
+    try:
+        with _inherited(**variables):
+            papermill.execute_notebook(
+                str(path),
+                str(output),
+                parameters={name: checked[name] for name in values},
+                kernel_name="python3",
+                language="python",
+                cwd=str(path.parent),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+            )
     except PapermillExecutionError as error:
         raise NotebookFailed(key, output, error) from None
+    except RuntimeError as error:  # nbclient: the kernel did not start or was killed
+        text = f"{error}. Was it out of memory? The same command goes on from the last checkpoint."
+        raise NotebookFailed(key, output, text) from error
     return output

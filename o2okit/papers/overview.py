@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pandas as pd
 
 from o2okit import paths
+from o2okit.errors import UserError
 from o2okit.papers import STUDIES, values
 from o2okit.report.artefacts import ranges
 
 
 def records() -> dict[str, dict[str, Any]]:
-    """The provenance records below ``figures/`` by study; smoke records are never among them."""
+    """The provenance records below ``figures/`` by study; smoke records are never among them.
+
+    Raises ``UserError`` for a file that is not a whole record.
+    """
     found = {}
     for key in STUDIES:
         file = paths.figures("laptop") / f"{key}.json"
         if file.is_file():
-            found[key] = json.loads(file.read_text())
+            try:
+                found[key] = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise UserError(
+                    f"{file} is damaged ({error}). Delete it and write it anew: `o2okit run {key}`; "
+                    "finished runs are not trained again."
+                ) from error
     return found
 
 
@@ -38,7 +49,8 @@ def artefact_rows() -> pd.DataFrame:
                     status = f"made: {record['profile']}, seeds {ranges(record['seeds'])}"
                 rows.append((paper, key, name, caption, status, done["files"] if done else []))
         for name in values.artefacts(paper):
-            if not any(ours_name.startswith(name) for ours_name in covered):
+            # figure_2a and figure_2_loss belong to figure_2, figure_20 does not.
+            if not any(re.match(rf"{re.escape(name)}(?!\d)", ours_name) for ours_name in covered):
                 rows.append((paper, "", name, "", "no notebook yet", []))
     return pd.DataFrame(
         rows, columns=["paper", "section", "artefact", "caption", "status", "files"]

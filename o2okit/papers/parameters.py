@@ -7,6 +7,7 @@ command line (before the kernel starts) and the notebook's first cell come throu
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ def choice(default: str, *allowed: str, doc: str) -> Parameter:
     """One of ``allowed``."""
 
     def check(name: str, value: Any) -> str:
-        if value not in allowed or not isinstance(value, str):
+        if not isinstance(value, str) or value not in allowed:
             raise unknown(name, value, allowed)
         return value
 
@@ -85,6 +86,7 @@ def check_all(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) ->
 def parse(text: str) -> Any:
     """A value typed at the command line: a Python number, list, True, False, None, else a string."""
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings(action="ignore"):  # "1or", "\\d": odd Python, plain text here
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

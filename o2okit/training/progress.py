@@ -22,8 +22,7 @@ class Progress:
     def __init__(self, label: str, total: int, start: int = 0) -> None:
         self.label, self.total, self.start = label, total, start
         self.began = self.shown = time.monotonic()
-        notebook = "ipykernel" in sys.modules and not os.environ.get("O2OKIT_BATCH")
-        if notebook:
+        if _in_notebook() and not os.environ.get("O2OKIT_BATCH"):
             self.bar = notebook_tqdm(total=total, initial=start, desc=label, unit="step")
         elif sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=start, desc=label, unit="step")
@@ -49,3 +48,8 @@ class Progress:
         """Ends the bar."""
         if self.bar is not None:
             self.bar.close()
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None

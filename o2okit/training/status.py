@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from typing import Any
 
-from o2okit.training.store import RunFolder, RunStore
+from o2okit.training.store import RunFolder, RunStore, StoreError
 
 
 def summary(store: RunStore | None = None) -> str:
-    """Finished, running and interrupted runs, and the size on disk."""
+    """Finished, running and interrupted runs, and the size on disk.
+
+    Raises ``StoreError`` where a run's ``spec.json`` can't be read.
+    """
     store = store or RunStore()
     counts: dict[str, dict[str, int]] = {}
     unfinished = []
     for folder in store.folders():
-        spec = json.loads((folder.path / "spec.json").read_text())
+        spec = _spec(folder)
         kind = f"{spec['task']} {spec['backbone']}+{spec['method']} {spec['phase']}"
         state = _state(folder)
         counts.setdefault(kind, {}).setdefault(state, 0)
@@ -25,8 +30,7 @@ def summary(store: RunStore | None = None) -> str:
                 f"  {folder.path.name}  {kind}, seed {spec['seed']}: "
                 f"{state} at {step:,} of {spec['steps']:,}"
             )
-    size = sum(file.stat().st_size for file in store.root.rglob("*") if file.is_file())
-    lines = [f"run store {store.root}: {size / 1e6:.1f} MB"]
+    lines = [f"run store {store.root}: {_bytes(store) / 1e6:.1f} MB"]
     for kind, states in sorted(counts.items()):
         lines.append(
             f"  {kind}: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
@@ -36,6 +40,25 @@ def summary(store: RunStore | None = None) -> str:
     if unfinished:
         lines += ["unfinished; the command that started them goes on from there:", *unfinished]
     return "\n".join(lines)
+
+
+def _spec(folder: RunFolder) -> dict[str, Any]:
+    file = folder.path / "spec.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError(
+            f"{file} is damaged ({error}). Delete the folder {folder.path} to train this run afresh."
+        ) from error
+
+
+def _bytes(store: RunStore) -> int:
+    """Size on disk; a run that is being trained replaces its files while we look."""
+    size = 0
+    for file in store.root.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def _state(folder: RunFolder) -> str:

@@ -1,0 +1,151 @@
+"""The experiment itself, smaller than at laptop scale, and the committed results."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import o2okit
+from o2okit.papers.gde import toy_maze
+from o2okit.report.verdicts import claim_verdict
+from o2okit.training import RunStore, train
+
+FIGURES = Path(__file__).parents[2] / "figures" / "gde"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Two thirds of the offline updates, 8,000 online steps, two seeds: less than a minute."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("O2OKIT_RUNS", str(tmp_path_factory.mktemp("runs")))
+    patch.setenv("O2OKIT_HOME", str(tmp_path_factory.mktemp("home")))
+    smaller = {
+        **toy_maze.FULL,
+        "offline_updates": 20_000,
+        "online_steps": 8_000,
+        "seeds": 2,
+        "sweep_seeds": 1,
+    }
+    patch.setitem(toy_maze.AMOUNTS, "laptop", smaller)
+    patch.setattr(toy_maze, "ALPHAS", (0.0, 3.0))
+    yield o2okit.study("gde/toy_maze", profile="laptop", device="cpu").run()
+    patch.undo()
+
+
+def test_the_penalty_keeps_the_agent_at_the_right_goal_and_without_it_the_left_is_found(study):
+    for seed in study.seeds:
+        offline = study.curve(seed, 3.0)["return"].iloc[0]
+        assert offline == study.curve(seed, 0.0)["return"].iloc[0], "both start from one agent"
+        assert study.curve(seed, 3.0)["return"].iloc[-1] == -70
+        assert study.curve(seed, 0.0)["return"].tail(3).max() == -34
+
+
+def test_the_trajectories_show_why(study):
+    """While fine-tuning, the penalised agent ends its episodes at R, the other at L."""
+    for seed in study.seeds:
+        ends = {
+            alpha: study.result(study.online(seed, alpha)).episodes()["outcome"].tail(20)
+            for alpha in (3.0, 0.0)
+        }
+        assert (ends[3.0] == "right goal").mean() > 0.8
+        assert (ends[0.0] == "left goal").mean() > 0.8
+
+
+def test_artefacts_hold_the_numbers_of_the_runs(study):
+    for name in study.artefacts:
+        study.figure(name)
+    study.claims()
+    folder = study.files()[0].parent
+    assert (folder / "figure_2b.png").read_bytes()[:4] == b"\x89PNG"
+    assert (folder / "figure_2b.pdf").read_bytes()[:4] == b"%PDF"
+    curves = pd.read_csv(folder / "figure_2b.csv")
+    one = curves[(curves["alpha"] == 0) & (curves["seed"] == 1)]["return"]
+    assert one.tolist() == study.curve(1, 0.0)["return"].tolist()
+    visits = pd.read_csv(folder / "figure_2c.csv")
+    steps = study.amounts["online_steps"] * len(study.seeds)
+    assert visits["visits_alpha_3"].sum() == visits["visits_alpha_0"].sum() == steps
+    assert pd.read_csv(folder / "figure_2a.csv")["visits"].sum() == 50_000
+
+
+def test_the_record_says_where_everything_comes_from(study):
+    study.figure("figure_2a")
+    verdicts = study.claims()
+    record = json.loads((study.files()[0].parent / "toy_maze.json").read_text())
+    assert record["profile"] == "laptop"
+    assert record["seeds"] == [0, 1]
+    assert record["dataset"]["source"] == "kit"
+    assert record["dataset"]["sha256"] == study.dataset.hash
+    assert record["claims"] == verdicts.to_dict("records")
+    stored = {folder.path.name for folder in RunStore().folders()}
+    assert set(record["runs"]) <= stored
+    label = study.label()
+    assert "source: kit" in label
+    assert "profile laptop" in label
+    assert "seeds 0-1" in label
+
+
+def test_the_sweep_shares_the_runs_of_figure_2(study):
+    ids = [spec.id for spec in study.specs()]
+    assert study.online(0, 3.0, "Huber").id == study.online(0, 3.0).id
+    assert len(ids) - len(set(ids)) == 2  # seed 0 at both α with the Huber loss
+    assert len({spec.cohort for spec in study.specs()}) == 1, "one sweep, one cohort"
+
+
+def test_both_alphas_start_from_the_same_offline_run(study):
+    assert study.online(0, 3.0).start.id == study.online(0, 0.0).start.id == study.offline(0).id
+    assert study.online(0, 0.0, "squared").start.id != study.offline(0).id
+
+
+def test_laptop_is_paper_scale():
+    assert toy_maze.AMOUNTS["paper"] == toy_maze.FULL
+    assert o2okit.study("gde/toy_maze", profile="paper").seeds == [0, 1, 2, 3, 4]
+    # specs/gde.md 2.8
+    assert toy_maze.FULL["offline_updates"] == 30_000
+    assert toy_maze.FULL["online_steps"] == 20_000
+    assert toy_maze.FULL["transitions"] == 50_000
+    assert toy_maze.FULL["seeds"] >= 5
+
+
+def test_the_checkpoint_dataset_is_collected_by_trained_agents(tmp_path, monkeypatch):
+    monkeypatch.setenv("O2OKIT_RUNS", str(tmp_path))
+    study = o2okit.study("gde/toy_maze", profile="smoke", dataset="checkpoints")
+    behaviour = study.behaviour()
+    assert [(spec.method, spec.seed) for spec in behaviour] == [
+        ("naive", 0),
+        ("naive", 1),
+        ("rnd", 0),
+        ("rnd", 1),
+    ]
+    data = study.dataset
+    assert data.name == "kit-toy-maze-checkpoints"
+    assert data.provenance["behaviour_runs"] == [spec.id for spec in behaviour]
+    runs = train(behaviour, store=RunStore())
+    assert all(len(run.snapshots()) == 10 for run in runs)
+    assert sum(data.provenance["parts"].values()) == pytest.approx(1)
+    assert data.hash != o2okit.study("gde/toy_maze", profile="smoke").dataset.hash
+
+
+# --- what is committed ------------------------------------------------------------------------
+def test_the_committed_verdict_follows_from_the_committed_curves():
+    record = json.loads((FIGURES / "toy_maze.json").read_text())
+    curves = pd.read_csv(FIGURES / "figure_2b.csv")
+    last = curves.sort_values("step").groupby(["alpha", "seed"]).tail(toy_maze.LAST)
+    finals = last.groupby(["alpha", "seed"])["return"].mean()
+    assert sorted(finals[0].index) == record["seeds"] == list(range(5))
+    verdict = claim_verdict(finals[3].to_numpy(), finals[0].to_numpy(), "<", profile="laptop")
+    [claim] = [claim for claim in record["claims"] if claim["claim_id"] == "gde-36"]
+    assert claim["verdict"] == verdict.verdict == "supported"
+    assert claim["reason"] == verdict.reason
+    assert verdict.difference.high < 0
+    # The same recipe on this machine gives the committed dataset.
+    assert record["dataset"]["sha256"] == toy_maze.scripted().hash
+
+
+def test_the_committed_visits_show_the_two_ways():
+    visits = pd.read_csv(FIGURES / "figure_2c.csv").set_index(["row", "column"])
+    near_left, near_right = (2, 1), (4, 19)  # the cells before the goals
+    assert visits.loc[near_left, "visits_alpha_0"] > 20 * visits.loc[near_left, "visits_alpha_3"]
+    assert visits.loc[near_right, "visits_alpha_3"] > 20 * visits.loc[near_right, "visits_alpha_0"]
+    assert np.isclose(visits.sum().iloc[-2:], 5 * 20_000).all()

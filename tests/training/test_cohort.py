@@ -1,0 +1,143 @@
+"""A run is its seed: alone or beside others, interrupted or not, it is the same to the last bit."""
+
+import pytest
+import torch
+
+from o2okit.data.maze import scripted
+from o2okit.streams import BLOCK, Streams
+from o2okit.training import RunSpec
+from o2okit.training.cohort import Cohort, evaluate
+
+DATA = scripted(transitions=2_000)
+
+
+def spec(seed: int, phase: str = "online", method: str = "naive", **hyper) -> RunSpec:
+    return RunSpec(
+        "toy-maze",
+        "cql-discrete",
+        phase,
+        700,
+        seed,
+        hyper={"target_period": 50, "epsilon": 0.3, **hyper},
+        method=method,
+        dataset=DATA,
+        replay="mixed" if phase == "online" else "offline",
+        eval_every=50,
+    )
+
+
+def trained(specs, steps=300) -> Cohort:
+    cohort = Cohort(specs)
+    cohort.evaluate()
+    while cohort.step < steps:
+        cohort.advance()
+        if cohort.step % 50 == 0:
+            cohort.evaluate()
+    return cohort
+
+
+def same(a: Cohort, run_a: int, b: Cohort, run_b: int) -> bool:
+    left, right = a.state(), b.state()
+    assert left.keys() == right.keys()
+    return all((left[key][run_a] == right[key][run_b]).all() for key in left)
+
+
+@pytest.mark.parametrize(
+    ("phase", "method"), [("offline", "naive"), ("online", "naive"), ("online", "rnd")]
+)
+def test_seed_three_alone_is_seed_three_among_five(phase, method):
+    alone = trained([spec(3, phase, method)])
+    among = trained([spec(seed, phase, method) for seed in range(5)])
+    assert same(alone, 0, among, 3)
+    assert alone.rows[0] == among.rows[3]
+    assert not same(alone, 0, among, 2)
+
+
+def test_a_setting_is_the_same_beside_other_settings():
+    alone = trained([spec(3, alpha=0.0)])
+    swept = trained(
+        [
+            spec(seed, alpha=a, huber_delta=d)
+            for seed in (3, 4)
+            for a, d in ((3.0, 1.0), (0.0, 1.0), (1.0, float("inf")))
+        ]
+    )
+    assert same(alone, 0, swept, 1)
+    assert alone.rows[0] == swept.rows[1]
+
+
+def test_random_numbers_depend_on_seed_stream_and_step_alone():
+    three, one = Streams((5, 3, 9), "online"), Streams((3,), "online")
+    for step in (0, 1, BLOCK - 1, BLOCK, 7 * BLOCK + 3, 2):  # in any order
+        a, b = three.uniform("minibatch", step, 8), one.uniform("minibatch", step, 8)
+        assert (a[1] == b[0]).all()
+        assert ((a >= 0) & (a < 1)).all()
+    draws = [
+        Streams((3,), "online").uniform("minibatch", 0, 8),
+        Streams((3,), "offline").uniform("minibatch", 0, 8),
+        Streams((3,), "online").uniform("explore", 0, 8),
+        Streams((3,), "online").uniform("minibatch", 1, 8),
+        Streams((4,), "online").uniform("minibatch", 0, 8),
+    ]
+    assert len({tuple(draw[0].tolist()) for draw in draws}) == len(draws)
+
+
+def test_evaluation_changes_neither_the_agent_nor_the_training_stream():
+    often, never = Cohort([spec(1), spec(2)]), Cohort([spec(1), spec(2)])
+    for _ in range(120):
+        often.advance()
+        often.evaluate()
+        never.advance()
+    assert same(often, 0, never, 0)
+    assert same(often, 1, never, 1)
+
+
+@pytest.mark.parametrize(
+    ("phase", "method"), [("offline", "naive"), ("online", "naive"), ("online", "rnd")]
+)
+def test_a_restored_state_continues_exactly_even_in_another_company(phase, method):
+    whole = trained([spec(seed, phase, method) for seed in range(3)], steps=300)
+    part = trained([spec(seed, phase, method) for seed in range(3)], steps=130)
+    state = part.state()
+    resumed = Cohort([spec(seed, phase, method) for seed in (2, 0)])
+    resumed.load_state([{k: v[run].clone() for k, v in state.items()} for run in (2, 0)], part.step)
+    while resumed.step < 300:
+        resumed.advance()
+    assert same(resumed, 0, whole, 2)
+    assert same(resumed, 1, whole, 0)
+
+
+def test_evaluation_counts_steps_and_outcomes():
+    class Walker:
+        """Goes up and right for ever: ends at neither goal, and is cut off."""
+
+        device = "cpu"
+
+        def greedy(self, obs):
+            return torch.full_like(obs, 3)
+
+    from o2okit.tasks import task
+
+    rows = evaluate(Walker(), task("toy-maze"), 2, 3)
+    assert (
+        rows
+        == [
+            {
+                "return": -200.0,
+                "length": 200.0,
+                "time-out": 1.0,
+                "left goal": 0.0,
+                "right goal": 0.0,
+            }
+        ]
+        * 2
+    )
+
+
+def test_episode_rows_add_up_to_the_steps():
+    cohort = trained([spec(0, epsilon=1.0, epsilon_start=1.0)], steps=700)
+    rows = cohort.rows[0]["episodes"]
+    assert rows
+    assert sum(row["length"] for row in rows) == rows[-1]["step"] <= 700
+    assert all(row["return"] == -row["length"] for row in rows)
+    assert all((row["length"] == 200) == (row["outcome"] == "time-out") for row in rows)

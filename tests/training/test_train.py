@@ -1,0 +1,212 @@
+"""The store and the loop with real processes: killed, side by side, without space."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+from o2okit.data.maze import scripted
+from o2okit.errors import UserError
+from o2okit.training import RunSpec, RunStore, StoreError, train
+from o2okit.training.status import summary
+from o2okit.training.store import write_atomically
+
+DATA = scripted(transitions=2_000)
+STEPS = 1_500
+
+
+def specs(seeds=(0, 1), steps=STEPS, **changes) -> list[RunSpec]:
+    pre = [
+        RunSpec("toy-maze", "cql-discrete", "offline", 200, seed, dataset=DATA, eval_every=100)
+        for seed in seeds
+    ]
+    values = {
+        "hyper": {"epsilon": 0.3, "alpha": 0.5},
+        "dataset": DATA,
+        "replay": "mixed",
+        "eval_every": 100,
+        **changes,
+    }
+    return [
+        RunSpec("toy-maze", "cql-discrete", "online", steps, start.seed, start=start, **values)
+        for start in pre
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return train(specs(), store=RunStore(tmp_path_factory.mktemp("whole")), device="cpu")
+
+
+def assert_same(runs, others):
+    for a, b in zip(runs, others, strict=True):
+        for table in ("evaluations", "episodes", "metrics"):
+            pd.testing.assert_frame_equal(
+                a.folder.table(table), b.folder.table(table), check_exact=True
+            )
+        left, right = a.state(), b.state()
+        assert left.keys() == right.keys()
+        assert all((left[key] == right[key]).all() for key in left)
+
+
+PROGRAM = """
+import sys
+from test_train import specs
+from o2okit.training import RunStore, train
+train(specs(), store=RunStore(sys.argv[1]), device="cpu", checkpoint_seconds=0, label="child")
+print("done", flush=True)
+"""
+
+
+def start(store, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(store)],
+        cwd=Path(__file__).parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def wait_for_step(store, spec, low):
+    """Until the run's checkpoint holds at least step ``low``."""
+    file = store.folder(spec).path / "checkpoint.safetensors"
+    for _ in range(1_200):
+        if file.is_file():
+            with safe_open(file, framework="pt") as handle:
+                step = json.loads(handle.metadata()["o2okit"])["step"]
+            if step >= low:
+                return step
+        time.sleep(0.05)
+    raise AssertionError("the child never came that far")
+
+
+def test_a_killed_process_loses_nothing_but_time(tmp_path, uninterrupted):
+    store = RunStore(tmp_path)
+    child = start(tmp_path)
+    step = wait_for_step(store, specs()[0], 300)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    assert step < STEPS, "killed too late to show anything"
+    assert not store.folder(specs()[0]).finished
+    assert "interrupted at" in summary(store)
+    runs = train(specs(), store=store, device="cpu")
+    assert_same(runs, uninterrupted)
+
+
+def test_two_processes_on_one_run_train_it_once(tmp_path, uninterrupted):
+    first = start(tmp_path)
+    wait_for_step(RunStore(tmp_path), specs()[0], 100)
+    assert "running at" in summary(RunStore(tmp_path))
+    second = start(tmp_path)
+    outputs = [child.communicate(timeout=120)[0] for child in (first, second)]
+    assert [child.returncode for child in (first, second)] == [0, 0], outputs
+    assert "waiting" in outputs[1]
+    assert "online" not in outputs[1].split("waiting")[0], "the second trained what the first had"
+    assert_same(train(specs(), store=RunStore(tmp_path), device="cpu"), uninterrupted)
+
+
+def test_finished_runs_are_found_again(uninterrupted):
+    store = RunStore(uninterrupted[0].folder.path.parent)
+    files = {f: f.stat().st_mtime_ns for f in store.root.rglob("*") if f.name != "lock"}
+    again = train(specs(), store=store, device="cpu")
+    assert_same(again, uninterrupted)
+    assert files == {f: f.stat().st_mtime_ns for f in store.root.rglob("*") if f.name != "lock"}
+
+
+def test_a_run_holds_what_the_store_promises(uninterrupted):
+    run = uninterrupted[1]
+    assert json.loads((run.folder.path / "spec.json").read_text()) == run.spec.describe()
+    environment = json.loads((run.folder.path / "environment.json").read_text())
+    assert environment["packages"]["torch"]
+    assert environment["dataset"] == dict(DATA.provenance)
+    assert run.evaluations()["step"].tolist() == list(range(0, STEPS + 1, 100))
+    assert run.folder.result()["steps"] == STEPS
+    assert run.state()["replay/obs"].shape == (STEPS,)
+    offline = RunStore(run.folder.path.parent).folder(run.spec.start)
+    assert offline.table("evaluations")["return"].iloc[-1] == run.evaluations()["return"].iloc[0]
+
+
+def test_snapshots_are_kept_and_can_act(tmp_path):
+    [run] = train(
+        specs(seeds=(4,), steps=200, snapshot_every=100), store=RunStore(tmp_path), device="cpu"
+    )
+    assert run.snapshots() == [100, 200]
+    last, kept = run.agent(), run.agent(200)
+    assert (last.q.flat == kept.q.flat).all()
+    assert (last.q.flat != run.agent(100).q.flat).any()
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, uninterrupted):
+    """A real refusal by the kernel: files of this process may not grow beyond 400 kB."""
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    child = start(tmp_path, preexec_fn=limit)
+    output = child.communicate(timeout=120)[0]
+    assert child.returncode != 0
+    assert "could not write" in output
+    assert "File too large" in output
+    assert not list(tmp_path.rglob("*.tmp")), "half-written files must not stay"
+    assert_same(train(specs(), store=RunStore(tmp_path), device="cpu"), uninterrupted)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    file = tmp_path / "result.json"
+    write_atomically(file, b"old")
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StoreError, match=r"could not write .*File exists.*before is intact"):
+        write_atomically(tmp_path / "taken" / "x.json", b"new")
+    assert file.read_bytes() == b"old"
+
+
+def test_a_broken_checkpoint_is_named(tmp_path):
+    store = RunStore(tmp_path)
+    [run] = train(specs(seeds=(0,), steps=100), store=store, device="cpu")
+    (run.folder.path / "checkpoint.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(StoreError, match=r"can't be read .*Delete the folder"):
+        run.state()
+    (run.folder.path / "checkpoint.safetensors").unlink()
+    with pytest.raises(StoreError, match="is missing although the run is finished"):
+        run.agent()
+
+
+def test_interrupted_runs_of_different_progress_resume_apart(tmp_path, uninterrupted):
+    """Seed 0 was interrupted early, seed 1 not begun: both end as if trained together."""
+    store = RunStore(tmp_path)
+    child = start(tmp_path)
+    wait_for_step(store, specs()[0], 200)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    for file in store.folder(specs()[1]).path.iterdir():
+        file.unlink()
+    assert_same(train(specs(), store=store, device="cpu"), uninterrupted)
+
+
+def test_a_diverged_run_is_recorded_and_leaves_its_cohort_alone(tmp_path):
+    [healthy] = specs(seeds=(0,), steps=200)
+    # An infinite penalty makes every parameter of that run nan at its first update.
+    [broken] = specs(seeds=(0,), steps=200, hyper={"epsilon": 0.3, "alpha": float("inf")})
+    assert healthy.cohort == broken.cohort
+    runs = train([healthy, broken], store=RunStore(tmp_path / "both"), device="cpu")
+    assert [run.folder.result()["diverged"] for run in runs] == [False, True]
+    assert_same(runs[:1], train([healthy], store=RunStore(tmp_path / "one"), device="cpu"))
+
+
+def test_a_missing_gpu_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="finds no GPU"):
+        train(specs(), store=RunStore(tmp_path), device="cuda")
+    with pytest.raises(UserError, match="'auto', 'cpu' or 'cuda'"):
+        train(specs(), store=RunStore(tmp_path), device="gpu")

@@ -79,6 +79,7 @@ class DQN:
         self._every_obs = torch.arange(task.n_observations, device=device).expand(len(seeds), -1)
         self.adam = Adam(self.q, self.hyper.lr)
         self.updates = 0
+        self._tabulate()
 
     # --- losses -----------------------------------------------------------------------------------
     @torch.no_grad()

@@ -18,7 +18,7 @@ def study_class(key: str) -> type[Study]:
     return STUDIES[key]
 
 
-def study(key: str, **parameters: Any) -> Study:
+def study(key: str, /, **parameters: Any) -> Study:
     """A section's study with checked parameters.
 
     Args:

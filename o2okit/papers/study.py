@@ -36,6 +36,7 @@ class Study:
     artefacts: ClassVar[Mapping[str, str]]
     claim_ids: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[Mapping[str, p.Parameter]] = {"profile": p.PROFILE, "device": p.DEVICE}
+    variant = ""  # what sets these results apart from the section's own; part of every file's name
 
     def __init__(self, **parameters: Any) -> None:
         self.given = p.check_all(self.parameters, parameters)
@@ -78,9 +79,14 @@ class Study:
         return self
 
     def result(self, spec: RunSpec) -> Run:
-        """The finished run of a spec. Raises ``UserError`` before ``run()``."""
+        """The finished run of a spec. Raises ``UserError`` where ``run()`` has not trained it."""
         if self._runs is None:
             raise UserError(f"study {self.key!r}: call run() before asking for results.")
+        if spec.id not in self._runs:
+            raise UserError(
+                f"study {self.key!r} has no run with seed {spec.seed} and {dict(spec.hyper)}. Its runs "
+                "are those of specs(); give other seeds when you make the study."
+            )
         return self._runs[spec.id]
 
     def figure(self, artefact: str) -> Figure:
@@ -89,7 +95,7 @@ class Study:
             raise unknown("artefact", artefact, self.artefacts)
         figure, numbers = self._draw(artefact)
         artefacts.stamp(figure, self.label())
-        written = artefacts.save(self._folder(), artefact, figure, numbers)
+        written = artefacts.save(self._folder(), self._stem(artefact), figure, numbers)
         self._written[artefact] = [path.name for path in written]
         plt.close(figure)  # the caller shows it; pyplot must not show it a second time
         return figure
@@ -103,8 +109,7 @@ class Study:
     def files(self) -> list[Path]:
         """What was written so far."""
         files = [self._folder() / name for names in self._written.values() for name in names]
-        record = self._folder() / f"{self.key.split('/')[1]}.json"
-        return [*files, record] if record.is_file() else files
+        return [*files, self._record_file()] if self._record_file().is_file() else files
 
     def label(self) -> str:
         """One line for every figure: dataset and source, profile, seeds."""
@@ -130,6 +135,12 @@ class Study:
     def _folder(self) -> Path:
         return paths.figures(self.profile) / self.paper
 
+    def _stem(self, name: str) -> str:
+        return f"{name}_{self.variant}" if self.variant else name
+
+    def _record_file(self) -> Path:
+        return self._folder() / f"{self._stem(self.key.split('/')[1])}.json"
+
     def _record(self, claims: list[dict[str, Any]]) -> None:
         captions = {name: self.artefacts[name] for name in self._written}
         record = {
@@ -146,7 +157,7 @@ class Study:
             "runs": sorted(self._runs or ()),
             "environment": environment(resolve_device(self.device)),
         }
-        artefacts.write_record(self._folder() / f"{self.key.split('/')[1]}.json", record)
+        artefacts.write_record(self._record_file(), record)
 
 
 def _row(claim_id: str, statement: str, verdict: verdicts.ClaimVerdict) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from o2okit.training.cohort import Cohort
 from o2okit.training.progress import Progress
 from o2okit.training.spec import RunSpec
 from o2okit.training.store import RunFolder, RunStore, StoreError, write_json
+from o2okit.training.threads import Threads
 
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints: what a killed process can lose
 LOOK_EVERY = 100  # steps between two looks at the clock
@@ -164,35 +165,33 @@ def _train_cohort(
     title = f"{label} {first.phase} {first.backbone} x{len(specs)}".strip()
     progress = Progress(title, first.steps, cohort.step)
     began = last = time.monotonic()
-    while cohort.step < first.steps:
-        cohort.advance()
-        done = cohort.step == first.steps
-        if cohort.step % first.eval_every == 0 or done:
-            cohort.evaluate()
-            mean = sum(rows["evaluations"][-1]["return"] for rows in cohort.rows) / len(specs)
-            progress.update(cohort.step, f"return {mean:.1f}")
-        if first.snapshot_every and cohort.step % first.snapshot_every == 0:
-            _save(cohort, folders, f"snapshots/{cohort.step:08d}", "agent/")
-        late = time.monotonic() - last >= checkpoint_seconds
-        if done or (late and cohort.step % LOOK_EVERY == 0):
-            # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones are not.
-            for folder, rows in zip(folders, cohort.rows, strict=True):
-                folder.write_tables(rows)
-            _save(cohort, folders, "checkpoint")
-            last = time.monotonic()
+    with Threads(device) as threads:
+        while cohort.step < first.steps:
+            threads.tick(cohort.step)
+            cohort.advance()
+            done = cohort.step == first.steps
+            if cohort.step % first.eval_every == 0 or done:
+                cohort.evaluate()
+                mean = sum(rows["evaluations"][-1]["return"] for rows in cohort.rows) / len(specs)
+                progress.update(cohort.step, f"return {mean:.1f}")
+            if first.snapshot_every and cohort.step % first.snapshot_every == 0:
+                _save(cohort, folders, f"snapshots/{cohort.step:08d}", "agent/")
+            late = time.monotonic() - last >= checkpoint_seconds
+            if done or (late and cohort.step % LOOK_EVERY == 0):
+                # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones not.
+                for folder, rows in zip(folders, cohort.rows, strict=True):
+                    folder.write_tables(rows)
+                _save(cohort, folders, "checkpoint")
+                last = time.monotonic()
     progress.close()
     for folder, rows in zip(folders, cohort.rows, strict=True):
-        diverged = any(not _finite(row) for row in rows["metrics"])
-        seconds = round(time.monotonic() - began, 1)
-        write_json(
-            folder.path / "result.json",
-            {
-                "steps": cohort.step,
-                "diverged": diverged,
-                "seconds": seconds,
-                "runs_in_cohort": len(specs),
-            },
-        )
+        result = {
+            "steps": cohort.step,
+            "diverged": any(not _finite(row) for row in rows["metrics"]),
+            "seconds": round(time.monotonic() - began, 1),
+            "runs_in_cohort": len(specs),
+        }
+        write_json(folder.path / "result.json", result)
 
 
 def _save(cohort: Cohort, folders: list[RunFolder], name: str, prefix: str = "") -> None:

@@ -29,7 +29,7 @@ def study(tmp_path_factory):
         "sweep_seeds": 1,
     }
     patch.setitem(toy_maze.AMOUNTS, "laptop", smaller)
-    patch.setattr(toy_maze, "ALPHAS", (0.0, 3.0))
+    patch.setattr(toy_maze, "ALPHAS", (0.0, 1.0, 3.0))
     yield o2okit.study("gde/toy_maze", profile="laptop", device="cpu").run()
     patch.undo()
 
@@ -49,8 +49,8 @@ def test_the_trajectories_show_why(study):
             alpha: study.result(study.online(seed, alpha)).episodes()["outcome"].tail(20)
             for alpha in (3.0, 0.0)
         }
-        assert (ends[3.0] == "right goal").mean() > 0.8
-        assert (ends[0.0] == "left goal").mean() > 0.8
+        assert (ends[3.0] == "right goal").mean() > 0.6
+        assert (ends[0.0] == "left goal").mean() > 0.6
 
 
 def test_artefacts_hold_the_numbers_of_the_runs(study):
@@ -96,6 +96,15 @@ def test_the_sweep_shares_the_runs_of_figure_2(study):
 def test_both_alphas_start_from_the_same_offline_run(study):
     assert study.online(0, 3.0).start.id == study.online(0, 0.0).start.id == study.offline(0).id
     assert study.online(0, 0.0, "squared").start.id != study.offline(0).id
+
+
+def test_asking_too_early_or_for_a_run_that_is_not_there_is_answered(study):
+    with pytest.raises(o2okit.UserError, match=r"call run\(\) before"):
+        o2okit.study("gde/toy_maze", profile="smoke").table()
+    with pytest.raises(o2okit.UserError, match="no run with seed 7"):
+        study.curve(7, 3.0)
+    with pytest.raises(o2okit.UserError, match=r"Did you mean .* Allowed: figure_2a"):
+        study.figure("figure_2")
 
 
 def test_laptop_is_paper_scale():

@@ -5,7 +5,7 @@ import torch
 
 from o2okit.data.maze import scripted
 from o2okit.streams import BLOCK, Streams
-from o2okit.training import RunSpec
+from o2okit.training import RunSpec, threads
 from o2okit.training.cohort import Cohort, evaluate
 
 DATA = scripted(transitions=2_000)
@@ -141,3 +141,32 @@ def test_episode_rows_add_up_to_the_steps():
     assert sum(row["length"] for row in rows) == rows[-1]["step"] <= 700
     assert all(row["return"] == -row["length"] for row in rows)
     assert all((row["length"] == 200) == (row["outcome"] == "time-out") for row in rows)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    """``training.threads`` changes it in the middle of a run."""
+    specs = [spec(seed, method="rnd") for seed in range(12)]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = trained(specs, steps=60)
+        torch.set_num_threads(2)
+        two = trained(specs, steps=60)
+    finally:
+        torch.set_num_threads(before)
+    assert all(same(one, run, two, run) for run in range(12))
+    assert one.rows == two.rows
+
+
+def test_threads_are_chosen_by_the_clock(monkeypatch):
+    now, asked = [0.0], []
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(threads.torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(threads.torch, "set_num_threads", asked.append)
+    for one, many, wanted in ((1.0, 0.6, 4), (1.0, 8.0, 1)):
+        asked.clear()
+        with threads.Threads(torch.device("cpu")) as chooser:
+            for step in range(threads.PERIOD):
+                chooser.tick(step)
+                now[0] += one if asked[-1] == 1 else many
+        assert asked == [1, 4, wanted, 4]  # timed, timed, chosen, restored

@@ -92,6 +92,7 @@ class ToyMaze(Study):
     def __init__(self, **parameters: Any) -> None:
         super().__init__(**parameters)
         self.amounts = AMOUNTS[self.profile]
+        self.variant = "checkpoints" if self.given["dataset"] == "checkpoints" else ""
         self.seeds = self.given["seeds"] or list(range(self.amounts["seeds"]))
         self.sweep_seeds = self.given["sweep_seeds"] or list(range(self.amounts["sweep_seeds"]))
         style()

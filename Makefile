@@ -16,7 +16,7 @@ replicate: $(READY)  ## train what is missing, draw the figures, write the repor
 	@$(BIN)/o2okit report
 	@echo
 	@echo "figure:  figures/gde/figure_2b.png (2a, 2c and 2_loss beside it; PDF too)"
-	@echo "table:   figures/gde/figure_2_loss.csv"
+	@echo "table:   figures/gde/toy_maze_table.csv"
 	@echo "report:  figures/REPORT.md"
 
 test: $(READY)  ## pytest, then every notebook under nbval

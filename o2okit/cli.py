@@ -85,7 +85,7 @@ def _list(args: argparse.Namespace) -> int:
 
     if args.paper is not None:
         values.claims(args.paper)  # refuses a paper that does not exist
-    rows = overview.artefact_rows()
+    rows, made = overview.artefact_rows(), overview.records()
     papers = {key: title for key, title in values.PAPERS.items() if args.paper in (None, key)}
     if args.json:
         print(json.dumps(_records(rows[rows["paper"].isin(papers)]), indent=2, ensure_ascii=False))
@@ -97,6 +97,9 @@ def _list(args: argparse.Namespace) -> int:
             print(f"  {key}: {STUDIES[str(key)].title}")
             for row in group.itertuples():
                 print(f"    {row.artefact:<16}{row.status:<28}{row.caption}")
+            for name in made:
+                if name.startswith(f"{key}."):
+                    print(f"    variant made: {name}")
             print("    parameters:")
             for name, parameter in STUDIES[str(key)].parameters.items():
                 print(f"      {name:<14}{parameter.doc}; default {parameter.default}")

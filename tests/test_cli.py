@@ -47,7 +47,11 @@ def record(home):
         "dataset": {"name": "kit-toy-maze-scripted", "source": "kit", "sha256": "71d92e474415" * 5},
         "seeds": [0, 1, 2, 5],
         "artefacts": {
-            "figure_2b": {"caption": "Fig. 2b", "files": ["figure_2b.pdf", "figure_2b.png"]}
+            "figure_2b": {
+                "caption": "Fig. 2b",
+                "seeds": [0, 1, 2, 5],
+                "files": ["figure_2b.pdf", "figure_2b.png"],
+            }
         },
         "claims": [
             {
@@ -366,7 +370,7 @@ def test_a_run_hands_typed_parameters_on_and_names_the_output(capsys, home, kern
         "sweep_seeds": [0, 1],
         "device": "cpu",
     }
-    output = home / "runs" / "notebooks" / "gde" / "toy_maze.smoke.ipynb"
+    output = home / "runs" / "notebooks" / "gde" / "toy_maze.smoke.seeds-0+3_sweep_seeds-0-1.ipynb"
     assert capsys.readouterr().out == f"executed notebook: {output}\n"
 
 

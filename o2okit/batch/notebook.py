@@ -110,9 +110,10 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
     if missing := [name for name in values if name in cls.parameters and name not in declared]:
         raise UserError(f"{path}: the parameters cell does not assign {', '.join(missing)}.")
     # What the notebook's first cell does; here it costs no kernel to be refused.
-    checked = cls(**{"profile": default_profile(), **values}).given
+    study = cls(**{"profile": default_profile(), **values})
     if output is None:
-        output = paths.runs() / "notebooks" / f"{key}.{checked['profile']}.ipynb"
+        name = ".".join(filter(None, (key, study.profile, study.variant)))
+        output = paths.runs() / "notebooks" / f"{name}.ipynb"
     output = output.resolve()  # papermill and the kernel work in the notebook's folder
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
             papermill.execute_notebook(
                 str(path),
                 str(output),
-                parameters={name: checked[name] for name in values},
+                parameters={name: study.given[name] for name in values},
                 kernel_name="python3",
                 language="python",
                 cwd=str(path.parent),

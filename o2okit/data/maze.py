@@ -3,8 +3,10 @@
 Departures from the paper (Section 3.1, B.4):
     1. ``scripted``: the paper collects with checkpoints of DQN and DQN + RND. Here noisy shortest-path
        policies take their place, because plain DQN found the near goal and never the far one
-       (specs/gde.md 2.8). ``checkpoints`` collects as the paper does.
-    2. The paper gives no shares. Ours: half noise, 45 % to the right goal, 5 % to the left one.
+       (specs/gde.md 2.8). ``checkpoints`` collects with checkpoints, too.
+    2. The paper gives no shares. Ours, for both: half noise, 45 % to the right goal, 5 % to the left one;
+       checkpoints are sorted into these by where their greedy path ends. A goal that no checkpoint
+       reaches leaves its share to the noise.
 """
 
 from __future__ import annotations

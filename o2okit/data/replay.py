@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,8 +109,3 @@ class Replay:
         rows = self._base[:, None] + torch.arange(self.online, device=self.device)
         for key in Batch._fields:
             getattr(self.fields, key)[rows] = state[key].to(self.device)
-
-
-def visits(observations: np.ndarray | Tensor, n: int) -> np.ndarray:
-    """``[n]`` how often each discrete observation occurs."""
-    return np.bincount(np.asarray(observations).ravel(), minlength=n)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,26 +26,6 @@ from o2okit.streams import generator
 torch.set_flush_denormal(True)
 
 LANES = 16  # float32 values in the widest vector register (AVX-512)
-
-
-class _LookUp(torch.autograd.Function):
-    """Rows of a table; the gradient is gathered in a buffer that outlives the update.
-
-    PyTorch's embedding allocates a dense gradient each time, which cost half of an update here.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, index: Tensor, into: Tensor | None) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.into = into
-        return F.embedding(index, table)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (index,) = ctx.saved_tensors
-        total = ctx.into.view(-1, gradient.shape[-1]).zero_()
-        total.index_add_(0, index.flatten(), gradient.flatten(0, -2))
-        return total, None, None
 
 
 class StackedMLP:
@@ -106,8 +85,7 @@ class StackedMLP:
         weights = self.weights
         if self.one_hot:
             table = weights[0].view(-1, self.sizes[1])
-            into = self.gradients and self.gradients[0]
-            h = _LookUp.apply(table, x + self._first_row, into) + weights[1]
+            h = F.embedding(x + self._first_row, table) + weights[1]
         else:
             h = torch.baddbmm(weights[1], x, weights[0])
         for layer in range(2, len(weights), 2):

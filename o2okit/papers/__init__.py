@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from o2okit.errors import unknown
-from o2okit.papers.gde.toy_maze import ToyMaze
+from o2okit.papers.gde.toy_maze import ToyMazeStudy
 from o2okit.papers.study import Study
 
-STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in (ToyMaze,)}
+STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in (ToyMazeStudy,)}
 
 
 def study_class(key: str) -> type[Study]:

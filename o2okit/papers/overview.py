@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,22 +16,32 @@ from o2okit.report.artefacts import ranges
 
 
 def records() -> dict[str, dict[str, Any]]:
-    """The provenance records below ``figures/`` by study; smoke records are never among them.
+    """The provenance records below ``figures/``; smoke records are never among them.
 
+    Keys are ``paper/section`` and, for results with parameters of their own, ``paper/section.variant``.
     Raises ``UserError`` for a file that is not a whole record.
     """
     found = {}
+    folder = paths.figures("laptop")
     for key in STUDIES:
-        file = paths.figures("laptop") / f"{key}.json"
-        if file.is_file():
-            try:
-                found[key] = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise UserError(
-                    f"{file} is damaged ({error}). Delete it and write it anew: `o2okit run {key}`; "
-                    "finished runs are not trained again."
-                ) from error
+        for file in [folder / f"{key}.json", *sorted(folder.glob(f"{key}.*.json"))]:
+            if file.is_file():
+                found[f"{key.split('/')[0]}/{file.stem}"] = _record(file, key)
     return found
+
+
+def _record(file: Path, key: str) -> dict[str, Any]:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        missing = {"study", "profile", "artefacts", "claims", "runs", "dataset"} - set(record)
+    except (ValueError, TypeError) as error:
+        missing = {str(error)}
+    if missing:
+        raise UserError(
+            f"{file} is damaged (missing: {', '.join(sorted(missing))}). Delete it and write it anew: "
+            f"`o2okit run {key}`; finished runs are not trained again."
+        )
+    return record
 
 
 def artefact_rows() -> pd.DataFrame:
@@ -46,7 +57,7 @@ def artefact_rows() -> pd.DataFrame:
                 done = record["artefacts"].get(name)
                 status = "not made yet"
                 if done:
-                    status = f"made: {record['profile']}, seeds {ranges(record['seeds'])}"
+                    status = f"made: {record['profile']}, seeds {ranges(done['seeds'])}"
                 rows.append((paper, key, name, caption, status, done["files"] if done else []))
         for name in values.artefacts(paper):
             # figure_2a and figure_2_loss belong to figure_2, figure_20 does not.
@@ -76,6 +87,8 @@ def ledger(paper: str | None = None) -> pd.DataFrame:
         for claim in published.itertuples()
     }
     for key, record in records().items():
+        if key not in STUDIES:  # a variant answers another question than the paper's
+            continue
         if paper is not None and not key.startswith(f"{paper}/"):
             continue
         for claim in record["claims"]:

@@ -27,25 +27,34 @@ class Study:
         key: ``paper/section``, also the path of the notebook below ``notebooks/``.
         title: the section's title in the paper.
         artefacts: name -> caption of every figure and table the study makes.
-        claim_ids: the published claims that the study can judge.
         parameters: what the notebook's parameters cell holds.
     """
 
     key: ClassVar[str]
     title: ClassVar[str]
     artefacts: ClassVar[Mapping[str, str]]
-    claim_ids: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[Mapping[str, p.Parameter]] = {"profile": p.PROFILE, "device": p.DEVICE}
-    variant = ""  # what sets these results apart from the section's own; part of every file's name
 
     def __init__(self, **parameters: Any) -> None:
-        self.given = p.check_all(self.parameters, parameters)
+        given = p.check_all(self.parameters, parameters)
+        own = self.defaults(given["profile"])
+        self.given = {name: own[name] if value is None else value for name, value in given.items()}
         self.profile: str = self.given["profile"]
         self.device: str = self.given["device"]
         resolve_device(self.device)  # refuse a missing GPU now, not after the dataset is built
-        self.paper = self.key.split("/")[0]
+        self.paper, self.section = self.key.split("/")
+        # What sets these results apart from the section's own; part of every file's name.
+        self.variant = "_".join(
+            f"{name}-{artefacts.ranges(value) if isinstance(value, list) else value}"
+            for name, value in self.given.items()
+            if name not in ("profile", "device") and value != own[name]
+        ).replace(", ", "+")
         self._runs: dict[str, Run] | None = None
         self._written: dict[str, list[str]] = {}
+
+    def defaults(self, profile: str) -> dict[str, Any]:
+        """The section's own value of each parameter; a subclass puts in those a profile decides."""
+        return {name: parameter.default for name, parameter in self.parameters.items()}
 
     # --- what a subclass provides -----------------------------------------------------------------
     def specs(self) -> list[RunSpec]:
@@ -56,6 +65,10 @@ class Study:
         """The figure of an artefact and the numbers in it."""
         raise NotImplementedError
 
+    def _table(self) -> pd.DataFrame:
+        """One row per setting; plain column names."""
+        raise NotImplementedError
+
     def _judge(self) -> list[dict[str, Any]]:
         """One row per claim: claim_id, statement, verdict, reason."""
         raise NotImplementedError
@@ -64,6 +77,10 @@ class Study:
         """Where the numbers come from; at least ``dataset`` (name, source, sha256) and ``seeds``."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name} {value}" for name, value in self.given.items())
+        return f"study {self.key}: {given}"
+
     # --- what a notebook calls --------------------------------------------------------------------
     def run(self) -> Study:
         """Trains what is missing. Finished runs are found again, interrupted ones go on."""
@@ -71,12 +88,19 @@ class Study:
         specs = self.specs()
         runs = train(specs, store=RunStore(), device=self.device, label=self.key)
         self._runs = {run.spec.id: run for run in runs}
+        seconds = time.monotonic() - began
         print(
-            f"{self.key}: {len(self._runs)} runs ready ({self.label()}), "
-            f"{time.monotonic() - began:.0f} s",
+            f"{self.key}: {len(self._runs)} runs ready ({self.label()}), {seconds:.0f} s",
             flush=True,
         )
+        if diverged := self.diverged():
+            print(f"{self.key}: diverged, look before you trust: {', '.join(diverged)}", flush=True)
         return self
+
+    def diverged(self) -> list[str]:
+        """The runs whose losses were not finite at some evaluation."""
+        runs = (self._runs or {}).items()
+        return [run_id for run_id, run in runs if run.folder.result()["diverged"]]
 
     def result(self, spec: RunSpec) -> Run:
         """The finished run of a spec. Raises ``UserError`` where ``run()`` has not trained it."""
@@ -94,11 +118,19 @@ class Study:
         if artefact not in self.artefacts:
             raise unknown("artefact", artefact, self.artefacts)
         figure, numbers = self._draw(artefact)
-        artefacts.stamp(figure, self.label())
+        artefacts.stamp(figure, self.label(artefact))
         written = artefacts.save(self._folder(), self._stem(artefact), figure, numbers)
         self._written[artefact] = [path.name for path in written]
         plt.close(figure)  # the caller shows it; pyplot must not show it a second time
         return figure
+
+    def table(self) -> pd.DataFrame:
+        """The section's numbers, one row per setting; also written as CSV."""
+        table = self._table()
+        name = f"{self.section}_table"
+        path = artefacts.save_table(self._folder(), self._stem(name), table)
+        self._written[name] = [path.name]
+        return table
 
     def claims(self) -> pd.DataFrame:
         """The verdicts, one row per claim; also written beside the figures with the provenance."""
@@ -111,12 +143,14 @@ class Study:
         files = [self._folder() / name for names in self._written.values() for name in names]
         return [*files, self._record_file()] if self._record_file().is_file() else files
 
-    def label(self) -> str:
+    def label(self, artefact: str | None = None) -> str:
         """One line for every figure: dataset and source, profile, seeds."""
-        origin = self.provenance()
-        seeds = artefacts.ranges(origin["seeds"])
-        data = origin["dataset"]
+        data, seeds = self.provenance()["dataset"], artefacts.ranges(self.seeds_of(artefact))
         return f"data {data['name']} (source: {data['source']}) · profile {self.profile} · seeds {seeds}"
+
+    def seeds_of(self, artefact: str | None = None) -> list[int]:
+        """The seeds behind an artefact; without one, behind the study's main result."""
+        return self.provenance()["seeds"]
 
     # --- helpers for subclasses -------------------------------------------------------------------
     def judge(self, claim_id: str, lhs: Any, rhs: Any, **options: Any) -> dict[str, Any]:
@@ -136,13 +170,14 @@ class Study:
         return paths.figures(self.profile) / self.paper
 
     def _stem(self, name: str) -> str:
-        return f"{name}_{self.variant}" if self.variant else name
+        return f"{name}.{self.variant}" if self.variant else name
 
     def _record_file(self) -> Path:
-        return self._folder() / f"{self._stem(self.key.split('/')[1])}.json"
+        return self._folder() / f"{self._stem(self.section)}.json"
 
     def _record(self, claims: list[dict[str, Any]]) -> None:
-        captions = {name: self.artefacts[name] for name in self._written}
+        captions = {name: self.artefacts.get(name, "Table") for name in self._written}
+        where = [run.folder.environment() for run in (self._runs or {}).values()]
         record = {
             "study": self.key,
             "title": self.title,
@@ -150,11 +185,19 @@ class Study:
             "parameters": self.given,
             **self.provenance(),
             "artefacts": {
-                name: {"caption": caption, "files": self._written[name]}
+                name: {
+                    "caption": caption,
+                    "seeds": self.seeds_of(name),
+                    "files": self._written[name],
+                }
                 for name, caption in captions.items()
             },
             "claims": claims,
             "runs": sorted(self._runs or ()),
+            "diverged": self.diverged(),
+            "trained": {
+                name: sorted({str(each[name]) for each in where}) for name in ("commit", "device")
+            },
             "environment": environment(resolve_device(self.device)),
         }
         artefacts.write_record(self._record_file(), record)

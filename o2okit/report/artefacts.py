@@ -48,9 +48,14 @@ def save(folder: Path, name: str, figure: Figure, numbers: pd.DataFrame) -> list
         path = folder / f"{name}.{ending}"
         write_atomically(path, buffer.getvalue())
         written.append(path)
+    return [*written, save_table(folder, name, numbers)]
+
+
+def save_table(folder: Path, name: str, table: pd.DataFrame) -> Path:
+    """Writes ``name.csv``. Raises ``StoreError`` as ``save`` does."""
     path = folder / f"{name}.csv"
-    write_atomically(path, numbers.to_csv(index=False, float_format="%.6g").encode())
-    return [*written, path]
+    write_atomically(path, table.to_csv(index=False, float_format="%.6g").encode())
+    return path
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

@@ -41,10 +41,10 @@ def page(
             lines += [f"### {record['title']}", "", _origin(record), ""]
             for row in group.itertuples():
                 lines += [f"**{row.caption}** ({row.status})", ""]
-                lines += [
-                    f"![{row.artefact}]({paper}/{f})" for f in row.files if f.endswith(".png")
-                ]
-                lines += [""]
+                lines += [*_pictures(paper, row.files), ""]
+            for key, variant in records.items():
+                if key.startswith(f"{section}."):
+                    lines += _variant(paper, key, variant)
         verdicts = judged[judged["paper"] == paper]
         if len(verdicts):
             columns = ["claim_id", "statement", "verdict", "reason"]
@@ -54,6 +54,19 @@ def page(
         if len(left):
             lines += [f"No notebook yet: {', '.join(left)}. Claims not judged: {len(open_)}.", ""]
     return "\n".join(lines)
+
+
+def _variant(paper: str, key: str, record: Mapping[str, Any]) -> list[str]:
+    """Results of the same section with other parameters: figures and verdicts of their own."""
+    lines = [f"### Variant `{key}`", "", _origin(record), ""]
+    for artefact in record["artefacts"].values():
+        lines += [f"**{artefact['caption']}**", "", *_pictures(paper, artefact["files"]), ""]
+    return [*lines, pd.DataFrame(record["claims"]).to_markdown(index=False), ""]
+
+
+def _pictures(paper: str, files: list[str]) -> list[str]:
+    names = [file.removesuffix(".png") for file in files if file.endswith(".png")]
+    return [f"![{name}]({paper}/{name}.png)" for name in names]
 
 
 def _origin(record: Mapping[str, Any]) -> str:

@@ -27,27 +27,26 @@ class Task:
 
     Attributes:
         name: the name used everywhere.
-        env_id: gymnasium id of one environment.
         vector: makes ``n`` environments that step together, resetting in the same step.
         n_observations: number of discrete observations.
         n_actions: number of discrete actions.
         horizon: steps after which an episode is cut off (a time-out, not a termination).
         outcomes: names of the values of ``info["outcome"]``.
+        version: part of a run's id; raise it when a change to the environment alters results.
     """
 
     name: str
-    env_id: str
     vector: Callable[[int], VectorEnv]
     n_observations: int
     n_actions: int
     horizon: int
     outcomes: tuple[str, ...]
+    version: int = 1
 
 
 TASKS = {
     "toy-maze": Task(
         name="toy-maze",
-        env_id="o2okit/ToyMaze-v0",
         vector=maze.ToyMazeVector,
         n_observations=maze.GEOMETRY.n_cells,
         n_actions=4,

@@ -107,7 +107,7 @@ class Cohort:
         }
         if self.online:
             parts |= {"replay": self.replay.state(), "env": self.env.state()}
-            parts |= {"episode": self.episode, "now": {"obs": self.obs}}
+            parts["episode"] = self.episode
         return {
             f"{part}/{key}": torch.as_tensor(value)
             for part, state in parts.items()
@@ -122,9 +122,8 @@ class Cohort:
         self.method.load_state(_part(state, "method"))
         if self.online:
             self.replay.load_state(_part(state, "replay"))
-            self.env.load_state({k: v.numpy() for k, v in _part(state, "env").items()})
+            self.obs = self.env.load_state({k: v.numpy() for k, v in _part(state, "env").items()})
             self.episode = {k: v.numpy() for k, v in _part(state, "episode").items()}
-            self.obs = state["now/obs"].numpy()
 
     def start_from(self, states: Sequence[Mapping[str, Tensor]]) -> None:
         """Takes over only the agents, of the runs that these ones continue."""

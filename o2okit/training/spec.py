@@ -91,6 +91,20 @@ class RunSpec:
         object.__setattr__(self, "hyper", hyper.complete(backbone, self.hyper))
         method = METHODS[self.method].Hyperparameters
         object.__setattr__(self, "method_hyper", hyper.complete(method, self.method_hyper))
+        if self.start is not None:
+            self._check_start(self.start)
+
+    def _check_start(self, start: RunSpec) -> None:
+        for name in ("task", "backbone"):
+            if getattr(start, name) != getattr(self, name):
+                raise UserError(
+                    f"a run continues one of the same {name}: this one has {getattr(self, name)!r}, "
+                    f"its start {getattr(start, name)!r}."
+                )
+        cls = BACKBONES[self.backbone].Hyperparameters
+        ours, theirs = (hyper.split(cls, run.hyper)[1]["hidden"] for run in (self, start))
+        if ours != theirs:
+            raise UserError(f"a run continues one with the same networks: {ours} against {theirs}.")
 
     def describe(self) -> dict[str, Any]:
         """The complete spec as plain JSON types; what ``spec.json`` holds and ``id`` hashes."""
@@ -113,6 +127,7 @@ class RunSpec:
             "start": self.start and self.start.describe(),
             "versions": {
                 "training": VERSION,
+                "task": task(self.task).version,
                 "backbone": BACKBONES[self.backbone].version,
                 "method": METHODS[self.method].version,
             },
@@ -127,7 +142,9 @@ class RunSpec:
     def cohort(self) -> str:
         """Runs with equal keys can be trained together: they differ only on the run axis."""
         shared = self.describe()
-        del shared["seed"], shared["start"]
+        del shared["seed"]
+        # Not the start itself but its kind: agents that differ in their counters can't be stacked.
+        shared["start"] = self.start and self.start.cohort
         shared["hyper"] = hyper.split(BACKBONES[self.backbone].Hyperparameters, shared["hyper"])[1]
         method = METHODS[self.method].Hyperparameters
         shared["method_hyper"] = hyper.split(method, shared["method_hyper"])[1]

@@ -24,8 +24,7 @@ def summary(store: RunStore | None = None) -> str:
         counts.setdefault(kind, {}).setdefault(state, 0)
         counts[kind][state] += 1
         if state in ("running", "interrupted"):
-            saved = folder.load_tensors("checkpoint")
-            step = saved[1]["step"] if saved else 0
+            step = folder.checkpoint_step()
             unfinished.append(
                 f"  {folder.path.name}  {kind}, seed {spec['seed']}: "
                 f"{state} at {step:,} of {spec['steps']:,}"

@@ -17,9 +17,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -30,6 +30,8 @@ from torch import Tensor
 from o2okit import paths
 from o2okit.errors import UserError
 from o2okit.training.spec import RunSpec
+
+T = TypeVar("T")
 
 
 class StoreError(UserError):
@@ -49,6 +51,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name, too
+        finally:
+            os.close(folder)
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -76,8 +83,18 @@ class RunFolder:
         return (self.path / "result.json").is_file()
 
     def result(self) -> dict[str, Any]:
-        """What ``finish`` recorded."""
-        return json.loads((self.path / "result.json").read_text())
+        """What was recorded at the end: steps, diverged, seconds, runs_in_cohort."""
+        file = self.path / "result.json"
+        try:
+            return json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{file} can't be read ({error}). Delete the folder {self.path} to train this run afresh."
+            ) from error
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, commit and device that the run was trained with."""
+        return json.loads((self.path / "environment.json").read_text())
 
     def table(self, name: str) -> pd.DataFrame:
         """``evaluations``, ``episodes`` or ``metrics``; empty where nothing was recorded."""
@@ -101,13 +118,23 @@ class RunFolder:
 
     def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and header, or ``None`` where there is no such file."""
+        return self._open(
+            name,
+            lambda file: ({key: file.get_tensor(key) for key in file.keys()}, _header(file)),  # noqa: SIM118
+        )
+
+    def checkpoint_step(self) -> int:
+        """The step of the last checkpoint; 0 where there is none. Reads no tensor."""
+        header = self._open("checkpoint", _header)
+        return header["step"] if header else 0
+
+    def _open(self, name: str, read: Callable[[Any], T]) -> T | None:
         file = self.path / f"{name}.safetensors"
         if not file.is_file():
             return None
         try:
             with safe_open(file, framework="pt") as handle:
-                header = json.loads(handle.metadata()["o2okit"])
-                return {key: handle.get_tensor(key) for key in handle.keys()}, header  # noqa: SIM118
+                return read(handle)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 f"{file} can't be read ({error}). Delete the folder {self.path} to train this run "
@@ -119,14 +146,26 @@ class RunFolder:
         """The lock, or ``None`` where another process holds it.
 
         The operating system drops it when its process ends, however it ends: none is ever stale.
+        Half-written files of a killed process are removed.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
+            for leftover in self.path.rglob(".*.tmp"):
+                leftover.unlink()
         except Timeout:
             return None
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} can't be written: {error.strerror}. Free space or mend the permissions; "
+                "O2OKIT_RUNS moves the run store."
+            ) from error
         return lock
+
+
+def _header(file: Any) -> dict[str, Any]:
+    return json.loads(file.metadata()["o2okit"])
 
 
 class RunStore:

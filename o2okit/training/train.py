@@ -136,8 +136,8 @@ def _cohorts(specs: Sequence[RunSpec], store: RunStore) -> list[list[RunSpec]]:
     """Groups what can be trained together: the same configuration at the same step."""
     groups: dict[tuple[str, int], list[RunSpec]] = {}
     for spec in specs:
-        saved = store.folder(spec).load_tensors("checkpoint")
-        groups.setdefault((spec.cohort, saved[1]["step"] if saved else 0), []).append(spec)
+        step = store.folder(spec).checkpoint_step()
+        groups.setdefault((spec.cohort, step), []).append(spec)
     return list(groups.values())
 
 
@@ -158,7 +158,8 @@ def _train_cohort(
         cohort.start_from([_load(store.folder(spec.start), "checkpoint")[0] for spec in specs])
     for spec, folder in zip(specs, folders, strict=True):
         write_json(folder.path / "spec.json", spec.describe())
-        write_json(folder.path / "environment.json", environment(device, spec))
+        data = spec.dataset.provenance if spec.dataset else None
+        write_json(folder.path / "environment.json", {**environment(device), "dataset": data})
     if cohort.step == 0 and not saved[0]:
         cohort.evaluate()
 
@@ -175,13 +176,14 @@ def _train_cohort(
                 mean = sum(rows["evaluations"][-1]["return"] for rows in cohort.rows) / len(specs)
                 progress.update(cohort.step, f"return {mean:.1f}")
             if first.snapshot_every and cohort.step % first.snapshot_every == 0:
-                _save(cohort, folders, f"snapshots/{cohort.step:08d}", "agent/")
+                agent = {f"agent/{key}": value for key, value in cohort.agent.state().items()}
+                _save(folders, f"snapshots/{cohort.step:08d}", agent, cohort.step)
             late = time.monotonic() - last >= checkpoint_seconds
             if done or (late and cohort.step % LOOK_EVERY == 0):
                 # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones not.
                 for folder, rows in zip(folders, cohort.rows, strict=True):
                     folder.write_tables(rows)
-                _save(cohort, folders, "checkpoint")
+                _save(folders, "checkpoint", cohort.state(), cohort.step)
                 last = time.monotonic()
     progress.close()
     for folder, rows in zip(folders, cohort.rows, strict=True):
@@ -194,11 +196,9 @@ def _train_cohort(
         write_json(folder.path / "result.json", result)
 
 
-def _save(cohort: Cohort, folders: list[RunFolder], name: str, prefix: str = "") -> None:
-    state = {key: value for key, value in cohort.state().items() if key.startswith(prefix)}
+def _save(folders: list[RunFolder], name: str, state: dict[str, Tensor], step: int) -> None:
     for run, folder in enumerate(folders):
-        tensors = {key: value[run] for key, value in state.items()}
-        folder.save_tensors(name, tensors, step=cohort.step)
+        folder.save_tensors(name, {key: value[run] for key, value in state.items()}, step=step)
 
 
 def _load(folder: RunFolder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -223,7 +223,7 @@ def _finite(row: dict[str, Any]) -> bool:
     return all(abs(value) < float("inf") for value in row.values())  # false for nan too
 
 
-def environment(device: torch.device | str, spec: RunSpec | None = None) -> dict[str, Any]:
+def environment(device: torch.device | str) -> dict[str, Any]:
     """What a result was computed with: versions, commit, device."""
     names = ("torch", "numpy", "scipy", "pandas", "gymnasium", "matplotlib")
     gpu = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
@@ -234,7 +234,6 @@ def environment(device: torch.device | str, spec: RunSpec | None = None) -> dict
         "platform": platform.platform(terse=True),
         "packages": {name: metadata.version(name) for name in names},
         "device": gpu or f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads)",
-        "dataset": spec.dataset.provenance if spec and spec.dataset else None,
     }
 
 

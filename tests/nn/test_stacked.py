@@ -33,13 +33,14 @@ def test_forward_and_adam_agree_with_one_pytorch_network_per_run(one_hot):
         x = torch.randint(0, 9, (3, 20)) if one_hot else torch.randn(3, 20, 9)
         wanted = torch.randn(3, 20, 5)
         out = stack(x)
-        adam.step((out - wanted).square().mean((1, 2)))
+        # A second evaluation in one loss: the gradients of both must add up.
+        adam.step((out - wanted).square().mean((1, 2)) + stack(x.flip(1)[:, :7]).mean((1, 2)))
         for run, (twin, optimiser) in enumerate(zip(twins, optimisers, strict=True)):
             own = nn.functional.one_hot(x[run], 9).float() if one_hot else x[run]
             single = twin(own)
             torch.testing.assert_close(out[run], single, atol=1e-5, rtol=1e-5)
             optimiser.zero_grad()
-            (single - wanted[run]).square().mean().backward()
+            ((single - wanted[run]).square().mean() + twin(own.flip(0)[:7]).mean()).backward()
             optimiser.step()
     for run, twin in enumerate(twins):
         for ours, theirs in zip(

@@ -117,7 +117,7 @@ def test_an_unknown_section_is_refused_with_those_that_exist(store, key, said):
 @pytest.mark.parametrize(
     ("given", "typed"),
     [
-        (None, None),
+        (None, [0]),
         (1, [0]),
         (3, [0, 1, 2]),
         ([3], [3]),
@@ -129,7 +129,7 @@ def test_an_unknown_section_is_refused_with_those_that_exist(store, key, said):
 def test_seeds_are_a_count_a_list_or_left_to_the_profile(given, typed):
     maze = o2okit.study(SECTION, profile="smoke", seeds=given, sweep_seeds=given)
     assert (maze.given["seeds"], maze.given["sweep_seeds"]) == (typed, typed)
-    assert maze.seeds == maze.sweep_seeds == (typed or [0])
+    assert maze.seeds == maze.sweep_seeds == typed
 
 
 def test_a_count_of_seeds_may_be_a_thousand():
@@ -147,8 +147,8 @@ def test_what_is_left_out_takes_its_default():
     maze = o2okit.study(SECTION)
     assert maze.given == {
         "profile": "laptop",
-        "seeds": None,
-        "sweep_seeds": None,
+        "seeds": [0, 1, 2, 3, 4],
+        "sweep_seeds": [0, 1, 2],
         "dataset": "scripted",
         "device": "auto",
     }

@@ -38,7 +38,7 @@ def test_the_penalty_keeps_the_agent_at_the_right_goal_and_without_it_the_left_i
     for seed in study.seeds:
         offline = study.curve(seed, 3.0)["return"].iloc[0]
         assert offline == study.curve(seed, 0.0)["return"].iloc[0], "both start from one agent"
-        assert study.curve(seed, 3.0)["return"].iloc[-1] == -70
+        assert study.curve(seed, 3.0)["return"].tail(5).median() == -70
         assert study.curve(seed, 0.0)["return"].tail(3).max() == -34
 
 
@@ -78,6 +78,8 @@ def test_the_record_says_where_everything_comes_from(study):
     assert record["dataset"]["source"] == "kit"
     assert record["dataset"]["sha256"] == study.dataset.hash
     assert record["claims"] == verdicts.to_dict("records")
+    assert record["diverged"] == []
+    assert record["trained"]["device"][0].startswith("cpu")
     stored = {folder.path.name for folder in RunStore().folders()}
     assert set(record["runs"]) <= stored
     label = study.label()
@@ -150,6 +152,43 @@ def test_the_committed_verdict_follows_from_the_committed_curves():
     assert verdict.difference.high < 0
     # The same recipe on this machine gives the committed dataset.
     assert record["dataset"]["sha256"] == toy_maze.scripted().hash
+
+
+def test_the_committed_report_is_that_of_the_committed_record():
+    from o2okit.papers import overview, values
+    from o2okit.report.markdown import page
+
+    text = page(values.PAPERS, overview.artefact_rows(), overview.ledger(), overview.records())
+    assert (FIGURES.parent / "REPORT.md").read_text() == text
+    for record in overview.records().values():
+        assert not any(commit.endswith("+") for commit in record["trained"]["commit"])
+
+
+def test_the_readme_states_the_committed_verdict():
+    readme = (FIGURES.parents[1] / "README.md").read_text()
+    record = json.loads((FIGURES / "toy_maze.json").read_text())
+    [claim] = [claim for claim in record["claims"] if claim["claim_id"] == "gde-36"]
+    difference = claim["reason"].split()[1]
+    assert f"difference of the final returns {difference} over five seeds" in readme
+    assert "**supported**" in readme
+    assert "@" not in readme, "a placeholder was left"
+
+
+def test_own_parameters_get_files_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("O2OKIT_RUNS", str(tmp_path))
+    plain = o2okit.study("gde/toy_maze", profile="smoke")
+    same = o2okit.study("gde/toy_maze", profile="smoke", seeds=1, sweep_seeds=[0])
+    other = o2okit.study("gde/toy_maze", profile="smoke", seeds=[0, 2])
+    assert plain.variant == same.variant == ""
+    assert other.variant == "seeds-0+2"
+    other.run().figure("figure_2a")
+    other.claims()
+    assert {path.name for path in other.files()} == {
+        "figure_2a.seeds-0+2.pdf",
+        "figure_2a.seeds-0+2.png",
+        "figure_2a.seeds-0+2.csv",
+        "toy_maze.seeds-0+2.json",
+    }
 
 
 def test_the_committed_visits_show_the_two_ways():

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from o2okit.backbones import BACKBONES
 from o2okit.data.maze import scripted
+from o2okit.methods import METHODS
 from o2okit.streams import BLOCK, Streams
 from o2okit.training import RunSpec, threads
 from o2okit.training.cohort import Cohort, evaluate
@@ -40,6 +42,29 @@ def same(a: Cohort, run_a: int, b: Cohort, run_b: int) -> bool:
     left, right = a.state(), b.state()
     assert left.keys() == right.keys()
     return all((left[key][run_a] == right[key][run_b]).all() for key in left)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_algorithm_from_scratch_is_the_same_alone_and_among_others(backbone, method):
+    """Online only, with a warm-up, and past the first block of random numbers."""
+    specs = [
+        RunSpec(
+            "toy-maze",
+            backbone,
+            "online",
+            BLOCK + 50,
+            seed,
+            hyper={"epsilon_start": 1.0, "epsilon_steps": 300},
+            method=method,
+            replay="online",
+            learning_starts=BLOCK - 50,
+        )
+        for seed in (3, 0, 8)
+    ]
+    alone, among = trained(specs[:1], BLOCK + 50), trained(specs[::-1], BLOCK + 50)
+    assert same(alone, 0, among, 2)
+    assert alone.agent.updates == 100
 
 
 @pytest.mark.parametrize(
@@ -170,3 +195,18 @@ def test_threads_are_chosen_by_the_clock(monkeypatch):
                 chooser.tick(step)
                 now[0] += one if asked[-1] == 1 else many
         assert asked == [1, 4, wanted, 4]  # timed, timed, chosen, restored
+
+
+GOLDEN = {"naive": 1.821698e-3, "rnd": 1.642277e-3}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_results_change_only_with_a_version(method):
+    """If this fails on purpose: raise the ``version`` of what changed (the method, the task, the backbone,
+    or ``training.spec.VERSION``) and put the new number here."""
+    cohort = trained([spec(1, method=method), spec(2, method=method, alpha=0.0)], steps=30)
+    versions = cohort.specs[0].describe()["versions"]
+    assert versions == {"training": 1, "task": 1, "backbone": 1, "method": 1}
+    assert cohort.agent.q.flat.double().square().mean().item() == pytest.approx(
+        GOLDEN[method], rel=1e-3
+    )

@@ -53,6 +53,19 @@ def test_a_new_version_of_an_algorithm_gets_new_ids(monkeypatch):
     assert spec().id != before
 
 
+def test_runs_that_start_differently_are_no_cohort():
+    """Only agents with equal counters can be stacked."""
+    keys = {
+        spec(phase="online").cohort,
+        spec(phase="online", start=spec()).cohort,
+        spec(phase="online", start=spec(steps=20)).cohort,
+        spec(phase="online", start=spec(phase="online", start=spec())).cohort,
+    }
+    assert len(keys) == 4
+    sweep = spec(phase="online", start=spec(seed=4, hyper={"alpha": 1.0}), seed=4)
+    assert sweep.cohort == spec(phase="online", start=spec()).cohort
+
+
 def test_every_field_is_described():
     described = set(spec().describe()) - {"versions"}
     assert described == {field.name for field in dataclasses.fields(RunSpec)}
@@ -90,6 +103,8 @@ def test_a_cohort_shares_all_but_seeds_and_per_run_values():
         ({"seed": -1}, "seed must be a whole number >= 0"),
         ({"seed": True}, "seed must be"),
         ({"steps": 1.5}, "steps must be"),
+        ({"phase": "online", "start": spec(backbone="dqn")}, "one of the same backbone"),
+        ({"phase": "online", "start": spec(hyper={"hidden": [8]})}, "the same networks"),
         ({"hyper": {"apha": 1}}, "Did you mean 'alpha'"),
         ({"method_hyper": {"beta": 1}}, "none exist"),
     ],

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from o2okit.data.maze import scripted
 from o2okit.errors import UserError
 from o2okit.training import RunSpec, RunStore, StoreError, train
+from o2okit.training.cohort import Cohort
 from o2okit.training.status import summary
 from o2okit.training.store import write_atomically
 
@@ -90,17 +91,49 @@ def wait_for_step(store, spec, low):
     raise AssertionError("the child never came that far")
 
 
-def test_a_killed_process_loses_nothing_but_time(tmp_path, uninterrupted):
+def test_a_killed_process_loses_nothing_but_time(tmp_path, uninterrupted, monkeypatch):
     store = RunStore(tmp_path)
     child = start(tmp_path)
-    step = wait_for_step(store, specs()[0], 300)
+    wait_for_step(store, specs()[0], 300)
     os.kill(child.pid, signal.SIGKILL)
     child.communicate()
+    step = store.folder(specs()[0]).checkpoint_step()
+    if store.folder(specs()[1]).checkpoint_step() != step:
+        pytest.fail(
+            "killed between two runs' checkpoints: rare; see the test of different progress"
+        )
     assert step < STEPS, "killed too late to show anything"
     assert not store.folder(specs()[0]).finished
     assert "interrupted at" in summary(store)
+    assert_same(count_steps(monkeypatch, store, expected=STEPS - step), uninterrupted)
+
+
+def count_steps(monkeypatch, store, expected):
+    """Trains on, and demands that exactly the missing steps are done."""
+    done, advance = [], Cohort.advance
+    monkeypatch.setattr(Cohort, "advance", lambda cohort: (done.append(1), advance(cohort)))
     runs = train(specs(), store=store, device="cpu")
-    assert_same(runs, uninterrupted)
+    assert len(done) == expected
+    return runs
+
+
+def test_progress_is_printed_in_a_log(tmp_path, capsys):
+    train(specs(seeds=(0,), steps=200), store=RunStore(tmp_path), device="cpu", label="maze")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("maze offline cql-discrete x1: 200/200 (100%)")
+    assert lines[1].startswith("maze online cql-discrete x1: 200/200 (100%)")
+    assert "steps/s" in lines[1]
+    assert "return -" in lines[1]
+
+
+def test_half_written_files_of_a_killed_process_are_removed(tmp_path):
+    [spec] = specs(seeds=(0,), steps=100)
+    store = RunStore(tmp_path)
+    store.folder(spec).path.mkdir()
+    leftover = store.folder(spec).path / ".checkpoint.safetensors.123.tmp"
+    leftover.write_bytes(b"half")
+    train([spec], store=store, device="cpu")
+    assert not leftover.exists()
 
 
 def test_two_processes_on_one_run_train_it_once(tmp_path, uninterrupted):

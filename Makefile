@@ -3,8 +3,6 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# uv does not read pip's configuration: where pip looks for wheels beside PyPI, uv is told so.
-FIND_LINKS = $(shell $(BIN)/pip config list 2>/dev/null | sed -n "s/.*find-links='\([^']*\)'.*/\1/p" | head -n 1)
 
 .PHONY: replicate test install lint notebooks clean help
 
@@ -38,7 +36,9 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "o2okit needs Python 3.11 or 3.12; found '$(PYTHON)'. Name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode \
+	@# uv does not read pip's configuration: where pip looks for wheels beside PyPI, uv is told so.
+	@links=$$($(BIN)/pip config list | sed -n "s/.*find-links='\([^']*\)'.*/\1/p" | head -n 1); \
+	UV_FIND_LINKS="$$links" $(BIN)/uv pip install --quiet --compile-bytecode \
 		--python $(BIN)/python --constraint constraints.txt --editable '.[notebook,dev]'
 	@touch $@
 

@@ -340,11 +340,10 @@ class ToyMazeStudy(Study):
         )
         for axes, loss in zip(panels, LOSSES, strict=True):
             mine = numbers["td_loss"] == loss
-            for column, look in (
-                ("offline_return", {"marker": "D", "facecolors": "none", "edgecolors": "0.5"}),
-                ("final_return", {"marker": "o", "color": COLOURS["blue"], "s": 45}),
+            for column, name, look in (
+                ("offline_return", "offline, α = 3", {"marker": "D", "fc": "none", "ec": "0.5"}),
+                ("final_return", "after fine-tuning", {"color": COLOURS["blue"], "s": 45}),
             ):
-                name = column.replace("_return", " agent, α = 3" if "off" in column else " agent")
                 axes.scatter(places[mine], numbers[column][mine], label=name, zorder=3, **look)
             _goals(axes)
             axes.set(xlabel="α while fine-tuning", title=f"{loss} TD loss")
@@ -404,9 +403,10 @@ def _goals(axes: Axes) -> None:
         best = -GEOMETRY.distances[goal][GEOMETRY.start]
         axes.axhline(best, color="0.6", lw=0.8, ls="--", zorder=0)
         axes.text(
-            0.01,
+            0.99,
             best + 2,
             f"shortest path to the {name}: {best:.0f}",
+            ha="right",
             fontsize=7,
             color="0.35",
             transform=axes.get_yaxis_transform(),

@@ -138,6 +138,8 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
                 language="python",
                 cwd=str(path.parent),
                 progress_bar=False,
+                # The kernel's own log, not the notebook's: notices, and tracebacks when it is stopped.
+                extra_arguments=["--log-level=CRITICAL"],
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
             )

@@ -25,14 +25,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from o2okit.data import Dataset
 from o2okit.data.maze import checkpoint_parts, collect, scripted
 from o2okit.papers import parameters as p
 from o2okit.papers.study import Study
+from o2okit.report import maze as draw
 from o2okit.report.artefacts import COLOURS, style
 from o2okit.report.statistics import bootstrap_interval
 from o2okit.tasks.maze import GEOMETRY
@@ -272,9 +271,9 @@ class ToyMazeStudy(Study):
     def _figure_2a(self) -> tuple[Figure, pd.DataFrame]:
         figure, axes = plt.subplots(figsize=(5.2, 4.6), layout="constrained")
         counts = np.bincount(self.dataset.observations, minlength=GEOMETRY.n_cells)
-        _heat(figure, axes, counts, "visits in the dataset")
+        draw.heat(figure, axes, counts, "visits in the dataset")
         axes.set_title(self.artefacts["figure_2a"])
-        return figure, _cells(visits=counts)
+        return figure, draw.cells(visits=counts)
 
     def _figure_2b(self) -> tuple[Figure, pd.DataFrame]:
         figure, axes = plt.subplots(figsize=(6.2, 4.0), layout="constrained")
@@ -284,12 +283,12 @@ class ToyMazeStudy(Study):
             (0.0, COLOURS["blue"], "DQN, α = 0"),
         ):
             curves = [self.curve(seed, alpha) for seed in self.seeds]
-            _curves(axes, curves, colour, name)
+            draw.curves(axes, curves, colour, name)
             frames += [
                 curve.assign(seed=s, alpha=alpha)
                 for s, curve in zip(self.seeds, curves, strict=True)
             ]
-        _goals(axes)
+        draw.goals(axes)
         axes.set(
             xlabel="environment steps of fine-tuning",
             ylabel="return of the greedy policy",
@@ -310,12 +309,12 @@ class ToyMazeStudy(Study):
             limit = max(limit, counts[alpha].max())
         for axes, (alpha, visits) in zip(panels, counts.items(), strict=True):
             name = "CQL, α = 3" if alpha else "DQN, α = 0"
-            _heat(figure, axes, visits, "visits while fine-tuning, all seeds", limit)
+            draw.heat(figure, axes, visits, "visits while fine-tuning, all seeds", limit)
             run = self.result(self.online(self.seeds[0], alpha))
-            _paths(axes, run.state(), run.episodes())
+            draw.paths(axes, run.state(), run.episodes())
             axes.set_title(f"{name} (paths: seed {self.seeds[0]}, dark early, bright late)")
         figure.suptitle(self.artefacts["figure_2c"])
-        return figure, _cells(**{f"visits_alpha_{alpha:g}": c for alpha, c in counts.items()})
+        return figure, draw.cells(**{f"visits_alpha_{alpha:g}": c for alpha, c in counts.items()})
 
     def _figure_2_loss(self) -> tuple[Figure, pd.DataFrame]:
         rows = [
@@ -345,74 +344,10 @@ class ToyMazeStudy(Study):
                 ("final_return", "after fine-tuning", {"color": COLOURS["blue"], "s": 45}),
             ):
                 axes.scatter(places[mine], numbers[column][mine], label=name, zorder=3, **look)
-            _goals(axes)
+            draw.goals(axes)
             axes.set(xlabel="α while fine-tuning", title=f"{loss} TD loss")
             axes.set_xticks(range(len(ALPHAS)), [f"{alpha:g}" for alpha in ALPHAS])
         panels[0].set_ylabel("return of the greedy policy")
         panels[1].legend(title="one mark per seed", loc="lower right")
         figure.suptitle(self.artefacts["figure_2_loss"])
         return figure, numbers
-
-
-def _heat(
-    figure: Figure, axes: Axes, counts: np.ndarray, label: str, limit: float | None = None
-) -> None:
-    """Counts per cell on the maze, logarithmic; walls dark, start and goals lettered."""
-    grid = np.full(GEOMETRY.walls.shape, np.nan)
-    grid[tuple(GEOMETRY.cells.T)] = np.where(counts > 0, counts, np.nan)
-    axes.imshow(np.where(GEOMETRY.walls, 0.25, 1.0), cmap="gray", vmin=0, vmax=1)
-    norm = LogNorm(1, max(limit or counts.max(), 2))
-    image = axes.imshow(grid, cmap="YlOrRd", norm=norm)
-    figure.colorbar(image, ax=axes, label=label, shrink=0.85)
-    for letter, cell in (("S", GEOMETRY.start), ("L", GEOMETRY.goal(1)), ("R", GEOMETRY.goal(2))):
-        row, column = GEOMETRY.cells[cell]
-        box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "black"}
-        axes.text(
-            column, row, letter, ha="center", va="center", weight="bold", fontsize=8, bbox=box
-        )
-    axes.set(xticks=[], yticks=[])
-
-
-def _paths(
-    axes: Axes, state: Mapping[str, torch.Tensor], episodes: pd.DataFrame, shown: int = 12
-) -> None:
-    """Some episodes as lines, evenly spaced over training; a small shift keeps them apart."""
-    if episodes.empty:
-        return
-    chosen = episodes.iloc[np.unique(np.linspace(0, len(episodes) - 1, shown).astype(int))]
-    shades = plt.get_cmap("winter")(np.linspace(0, 1, len(chosen)))
-    shifts = np.linspace(-0.28, 0.28, len(chosen))
-    for (_, episode), shade, shift in zip(chosen.iterrows(), shades, shifts, strict=True):
-        end = int(episode["step"])
-        before = state["replay/obs"][end - int(episode["length"]) : end]
-        cells = GEOMETRY.cells[torch.cat([before, state["replay/next_obs"][end - 1 : end]])]
-        axes.plot(cells[:, 1] + shift, cells[:, 0] + shift, color=shade, lw=0.9, alpha=0.8)
-
-
-def _curves(axes: Axes, curves: list[pd.DataFrame], colour: Any, name: str) -> None:
-    """Every seed thin, their mean thick."""
-    for curve in curves:
-        axes.plot(curve["step"], curve["return"], color=colour, lw=0.7, alpha=0.45)
-    mean = np.mean([curve["return"] for curve in curves], axis=0)
-    axes.plot(curves[0]["step"], mean, color=colour, lw=2.4, label=name)
-
-
-def _goals(axes: Axes) -> None:
-    """The best possible return to each goal."""
-    for goal, name in ((1, "left goal"), (2, "right goal")):
-        best = -GEOMETRY.distances[goal][GEOMETRY.start]
-        axes.axhline(best, color="0.6", lw=0.8, ls="--", zorder=0)
-        axes.text(
-            0.99,
-            best + 2,
-            f"shortest path to the {name}: {best:.0f}",
-            ha="right",
-            fontsize=7,
-            color="0.35",
-            transform=axes.get_yaxis_transform(),
-        )
-
-
-def _cells(**columns: np.ndarray) -> pd.DataFrame:
-    rows, places = GEOMETRY.cells.T
-    return pd.DataFrame({"row": rows, "column": places, **columns})

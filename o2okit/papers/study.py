@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from o2okit.training import Run, RunSpec, RunStore, train
 from o2okit.training.train import environment, resolve_device
 
 
-class Study:
+class Study(ABC):
     """Base class; a section's study is a subclass that fills in the class attributes and ``_``-methods.
 
     Class attributes:
@@ -57,25 +58,25 @@ class Study:
         return {name: parameter.default for name, parameter in self.parameters.items()}
 
     # --- what a subclass provides -----------------------------------------------------------------
+    @abstractmethod
     def specs(self) -> list[RunSpec]:
         """Every run that the artefacts need."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _draw(self, artefact: str) -> tuple[Figure, pd.DataFrame]:
         """The figure of an artefact and the numbers in it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _table(self) -> pd.DataFrame:
         """One row per setting; plain column names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _judge(self) -> list[dict[str, Any]]:
         """One row per claim: claim_id, statement, verdict, reason."""
-        raise NotImplementedError
 
+    @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from; at least ``dataset`` (name, source, sha256) and ``seeds``."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name} {value}" for name, value in self.given.items())

@@ -294,7 +294,7 @@ class ToyMazeStudy(Study):
             ylabel="return of the greedy policy",
             title="Fig. 2b: fine-tuning the same offline CQL agent",
         )
-        axes.legend(title="thick: mean, thin: seeds", loc="lower right")
+        axes.legend(title="thick: mean, thin: seeds", loc="center right")
         return figure, pd.concat(frames)[["alpha", "seed", "step", "return", "length"]]
 
     def _figure_2c(self) -> tuple[Figure, pd.DataFrame]:

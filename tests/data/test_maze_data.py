@@ -72,6 +72,13 @@ def test_a_quota_that_ends_in_an_episode_is_a_timeout():
     assert not data.terminals.any()
 
 
+def test_a_goal_at_the_end_of_a_quota_is_a_termination():
+    left = Part("left", 1.0, GEOMETRY.optimal_actions(1))
+    data = collect([left], name="kit-x", transitions=68, seed=0, provenance={})
+    assert np.flatnonzero(data.terminals).tolist() == [33, 67]
+    assert not data.timeouts.any()
+
+
 def test_checkpoints_are_sorted_by_where_their_greedy_path_ends():
     def greedy(outcome):
         return GEOMETRY.optimal_actions(outcome).argmax(1)

@@ -74,7 +74,8 @@ def test_no_gradient_crosses_the_run_axis():
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_a_run_has_the_same_bits_in_every_cohort(runs, one_hot):
     def trained(seeds):
-        stack = StackedMLP(seeds, (9, 24, 3), one_hot=one_hot, name="q")
+        # Wide enough for the products of one run to take another path than those of several.
+        stack = StackedMLP(seeds, (9, 256, 256, 3), one_hot=one_hot, name="q")
         adam = Adam(stack, lr=1e-2)
         rng = torch.Generator().manual_seed(0)
         for _ in range(30):

@@ -73,6 +73,8 @@ def test_the_record_says_where_everything_comes_from(study):
     assert record["dataset"]["source"] == "kit"
     assert record["dataset"]["sha256"] == study.dataset.hash
     assert record["claims"] == verdicts.to_dict("records")
+    [reason] = verdicts.loc[verdicts["claim_id"] == "gde-36", "reason"]
+    assert reason.startswith("difference -"), "the penalised agent is the left-hand side"
     assert record["diverged"] == []
     assert record["trained"]["device"][0].startswith("cpu")
     stored = {folder.path.name for folder in RunStore().folders()}

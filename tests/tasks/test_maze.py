@@ -94,6 +94,17 @@ def test_vector_state_resumes_in_the_middle_of_an_episode():
             assert (a == b).all()
 
 
+def test_a_goal_reached_with_the_last_step_is_no_timeout():
+    vector = ToyMazeVector(2)
+    beside = int(np.flatnonzero(GEOMETRY.successor[:, UP] == GEOMETRY.goal(1))[-1])
+    vector.load_state({"cell": [beside, GEOMETRY.start], "elapsed": [HORIZON - 1, HORIZON - 1]})
+    obs, _, terminated, truncated, info = vector.step(np.array([UP, UP]))
+    assert terminated.tolist() == [True, False]
+    assert truncated.tolist() == [False, True]
+    assert info["final_obs"][0] == GEOMETRY.goal(1)
+    assert obs.tolist() == [GEOMETRY.start] * 2
+
+
 def test_optimal_actions_shorten_the_way_everywhere():
     for outcome in (1, 2):
         policy, steps = GEOMETRY.optimal_actions(outcome), GEOMETRY.distances[outcome]

@@ -7,6 +7,8 @@ from o2okit.backbones import BACKBONES
 from o2okit.data.maze import scripted
 from o2okit.methods import METHODS
 from o2okit.streams import BLOCK, Streams
+from o2okit.tasks import task
+from o2okit.tasks.maze import GEOMETRY
 from o2okit.training import RunSpec, threads
 from o2okit.training.cohort import Cohort, evaluate
 
@@ -102,6 +104,8 @@ def test_random_numbers_depend_on_seed_stream_and_step_alone():
         Streams((3,), "offline").uniform("minibatch", 0, 8),
         Streams((3,), "online").uniform("explore", 0, 8),
         Streams((3,), "online").uniform("minibatch", 1, 8),
+        Streams((3,), "online").uniform("minibatch", BLOCK, 8),
+        Streams((3,), "online").uniform("minibatch", 2 * BLOCK, 8),
         Streams((4,), "online").uniform("minibatch", 0, 8),
     ]
     assert len({tuple(draw[0].tolist()) for draw in draws}) == len(draws)
@@ -141,8 +145,6 @@ def test_evaluation_counts_steps_and_outcomes():
         def greedy(self, obs):
             return torch.full_like(obs, 3)
 
-    from o2okit.tasks import task
-
     rows = evaluate(Walker(), task("toy-maze"), 2, 3)
     assert (
         rows
@@ -157,6 +159,37 @@ def test_evaluation_counts_steps_and_outcomes():
         ]
         * 2
     )
+
+
+def test_only_the_first_episode_of_an_evaluation_counts():
+    """The vector environment starts anew while others are still under way."""
+
+    class TwoWays:
+        """Run 0 walks to L, then to R; run 1 bumps into the wall for ever."""
+
+        device, calls = "cpu", 0
+
+        def greedy(self, obs):
+            goal = 1 if self.calls < 34 else 2
+            self.calls += 1
+            moves = torch.from_numpy(GEOMETRY.optimal_actions(goal).argmax(1))[obs]
+            moves[1] = 2
+            return moves
+
+    first, second = evaluate(TwoWays(), task("toy-maze"), 2, 1)
+    assert (first["return"], first["length"], first["left goal"]) == (-34.0, 34.0, 1.0)
+    assert (second["return"], second["length"], second["time-out"]) == (-200.0, 200.0, 1.0)
+
+
+def test_the_replay_holds_the_true_successors():
+    """Not the first observation of the next episode."""
+    cohort = trained([spec(seed, epsilon=1.0, epsilon_start=1.0) for seed in (0, 1)], steps=700)
+    rows = cohort.replay.state()
+    following = torch.from_numpy(GEOMETRY.successor)[rows["obs"].long(), rows["action"].long()]
+    assert (rows["next_obs"] == following).all()
+    ends = torch.from_numpy(GEOMETRY.outcome > 0)[rows["next_obs"].long()]
+    assert (rows["terminated"] == ends).all()
+    assert len(cohort.rows[0]["episodes"]) >= 3, "the test needs episodes that end"
 
 
 def test_episode_rows_add_up_to_the_steps():

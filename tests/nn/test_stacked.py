@@ -70,6 +70,15 @@ def test_no_gradient_crosses_the_run_axis():
         assert (gradient[1] != 0).any()
 
 
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")  # a product with one row differs only with several
 @pytest.mark.parametrize("runs", [1, 2, 5, 11])
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_a_run_has_the_same_bits_in_every_cohort(runs, one_hot):

@@ -102,7 +102,7 @@ class RunSpec:
                     f"its start {getattr(start, name)!r}."
                 )
         cls = BACKBONES[self.backbone].Hyperparameters
-        ours, theirs = (hyper.split(cls, run.hyper)[1]["hidden"] for run in (self, start))
+        ours, theirs = (hyper.split(cls, run.hyper)[1].get("hidden") for run in (self, start))
         if ours != theirs:
             raise UserError(f"a run continues one with the same networks: {ours} against {theirs}.")
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from typing import Any
 
-from o2okit.training.store import RunFolder, RunStore, StoreError
+from o2okit.training.store import RunFolder, RunStore
 
 
 def summary(store: RunStore | None = None) -> str:
@@ -18,7 +16,7 @@ def summary(store: RunStore | None = None) -> str:
     counts: dict[str, dict[str, int]] = {}
     unfinished = []
     for folder in store.folders():
-        spec = _spec(folder)
+        spec = folder.spec()
         kind = f"{spec['task']} {spec['backbone']}+{spec['method']} {spec['phase']}"
         state = _state(folder)
         counts.setdefault(kind, {}).setdefault(state, 0)
@@ -39,16 +37,6 @@ def summary(store: RunStore | None = None) -> str:
     if unfinished:
         lines += ["unfinished; the command that started them goes on from there:", *unfinished]
     return "\n".join(lines)
-
-
-def _spec(folder: RunFolder) -> dict[str, Any]:
-    file = folder.path / "spec.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StoreError(
-            f"{file} is damaged ({error}). Delete the folder {folder.path} to train this run afresh."
-        ) from error
 
 
 def _bytes(store: RunStore) -> int:

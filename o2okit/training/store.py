@@ -82,26 +82,38 @@ class RunFolder:
         """Whether the run has its result."""
         return (self.path / "result.json").is_file()
 
+    def spec(self) -> dict[str, Any]:
+        """What ``RunSpec.describe`` gave."""
+        return self._json("spec.json")
+
     def result(self) -> dict[str, Any]:
         """What was recorded at the end: steps, diverged, seconds, runs_in_cohort."""
-        file = self.path / "result.json"
-        try:
-            return json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{file} can't be read ({error}). Delete the folder {self.path} to train this run afresh."
-            ) from error
+        return self._json("result.json")
 
     def environment(self) -> dict[str, Any]:
         """Versions, commit and device that the run was trained with."""
-        return json.loads((self.path / "environment.json").read_text())
+        return self._json("environment.json")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{file} is damaged ({error}). Delete the folder {self.path} to train this run afresh."
+            ) from error
 
     def table(self, name: str) -> pd.DataFrame:
         """``evaluations``, ``episodes`` or ``metrics``; empty where nothing was recorded."""
         file = self.path / f"{name}.csv"
         if not file.is_file() or not file.stat().st_size:
             return pd.DataFrame()
-        return pd.read_csv(file, float_precision="round_trip")
+        try:
+            return pd.read_csv(file, float_precision="round_trip")
+        except ValueError as error:  # pandas' parser errors, and bytes that are no text
+            raise StoreError(
+                f"{file} is damaged ({error}). Delete the folder {self.path} to train this run afresh."
+            ) from error
 
     def write_tables(self, tables: Mapping[str, list[dict[str, Any]]]) -> None:
         """Replaces the tables; columns may appear late."""

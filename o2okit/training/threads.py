@@ -1,7 +1,7 @@
 """One thread or all of them: decided by the clock, again and again.
 
 On two free cores two threads make a large cohort up to 1.7 times as fast. Beside another busy process they
-make it ten times slower: each of the dozens of parallel sections of an update waits for a thread that
+make it many times slower: each of the dozens of parallel sections of an update waits for a thread that
 has no core. Neither is known in advance, so some steps are timed both ways. Results do not depend on it.
 """
 

@@ -206,6 +206,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert file.read_bytes() == b"old"
 
 
+@pytest.mark.parametrize(
+    "name", ["spec.json", "result.json", "environment.json", "evaluations.csv"]
+)
+def test_a_damaged_file_of_a_run_is_named(tmp_path, name):
+    folder = RunStore(tmp_path).folder(specs(seeds=(0,))[0])
+    folder.path.mkdir()
+    (folder.path / name).write_bytes(b"\xff\xfe,{")
+    read = {"evaluations.csv": lambda: folder.table("evaluations")}.get(
+        name, getattr(folder, name.split(".")[0], None)
+    )
+    with pytest.raises(StoreError, match=rf"{name} is damaged .*Delete the folder"):
+        read()
+
+
 def test_a_broken_checkpoint_is_named(tmp_path):
     store = RunStore(tmp_path)
     [run] = train(specs(seeds=(0,), steps=100), store=store, device="cpu")

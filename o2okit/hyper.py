@@ -47,6 +47,10 @@ def complete(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(field: dataclasses.Field, value: Any, owner: str) -> Any:
     low, high = field.metadata["low"], field.metadata["high"]
     kind = type(field.default)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise UserError(f"{owner}.{field.name} is true or false; got {value!r}.")
+        return value
     items = value if kind is tuple and isinstance(value, list | tuple) else [value]
     wanted = int if kind in (int, tuple) else float
     for item in items:

@@ -9,15 +9,18 @@ The bits come from NumPy's Philox, one block of steps at a time, and go to the d
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-BLOCK = (
-    512  # steps drawn at once: large enough to forget the cost, small enough to forget the memory
-)
+# Steps drawn at once: large enough to forget the cost, small enough to forget the memory.
+BLOCK = 512
+NUMBERS = 2**20  # per run and block at most (one step's numbers at least)
 
 
 def generator(seed: int, stream: str, block: int = 0) -> np.random.Generator:
@@ -41,18 +44,48 @@ class Streams:
         self.seeds = tuple(seeds)
         self.phase = phase
         self.device = device
-        self._blocks: dict[str, tuple[int, torch.Tensor]] = {}
+        self._blocks: dict[str, tuple[int, Tensor]] = {}
 
-    def uniform(self, stream: str, step: int, *shape: int) -> torch.Tensor:
+    def uniform(self, stream: str, step: int, *shape: int) -> Tensor:
         """Numbers in [0, 1), ``[R, *shape]``, float64; ``shape`` must not change for a stream.
 
         float64, because an index into millions of rows needs more than float32's 24 bits.
         """
-        block, row = divmod(step, BLOCK)
+        return self._draw(stream, step, shape, lambda rng, size: rng.random(size))
+
+    def normal(self, stream: str, step: int, *shape: int) -> Tensor:
+        """Standard normal numbers ``[R, *shape]``, float32; ``shape`` must not change for a stream."""
+        return self._draw(
+            stream, step, shape, lambda rng, size: rng.standard_normal(size, dtype=np.float32)
+        )
+
+    def at(self, step: int) -> Draws:
+        """The numbers of one step."""
+        return Draws(self, step)
+
+    def _draw(self, stream: str, step: int, shape: tuple[int, ...], draw: Callable) -> Tensor:
+        rows = max(1, min(BLOCK, NUMBERS // max(1, math.prod(shape))))
+        block, row = divmod(step, rows)
         cached = self._blocks.get(stream)
         if cached is None or cached[0] != block:
             name = f"{self.phase}/{stream}"
-            drawn = [generator(seed, name, block).random((BLOCK, *shape)) for seed in self.seeds]
+            drawn = [draw(generator(seed, name, block), (rows, *shape)) for seed in self.seeds]
             numbers = torch.from_numpy(np.stack(drawn, axis=1)).to(self.device)
             cached = self._blocks[stream] = (block, numbers)
         return cached[1][row]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one step: what an update and an action may draw from."""
+
+    streams: Streams
+    step: int
+
+    def uniform(self, stream: str, *shape: int) -> Tensor:
+        """As ``Streams.uniform``."""
+        return self.streams.uniform(stream, self.step, *shape)
+
+    def normal(self, stream: str, *shape: int) -> Tensor:
+        """As ``Streams.normal``."""
+        return self.streams.normal(stream, self.step, *shape)

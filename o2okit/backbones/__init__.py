@@ -2,7 +2,8 @@
 
 from o2okit.backbones.cql_discrete import DiscreteCQL
 from o2okit.backbones.dqn import DQN
+from o2okit.backbones.sac import SAC
 
-BACKBONES = {"dqn": DQN, "cql-discrete": DiscreteCQL}
+BACKBONES = {"dqn": DQN, "cql-discrete": DiscreteCQL, "sac": SAC}
 
-__all__ = ["BACKBONES", "DQN", "DiscreteCQL"]
+__all__ = ["BACKBONES", "DQN", "SAC", "DiscreteCQL"]

@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from o2okit.backbones.base import Agent
 from o2okit.data import Batch
-from o2okit.hyper import per_run, stack, static
+from o2okit.hyper import per_run, static
 from o2okit.nn import Adam, StackedMLP
-from o2okit.streams import Streams
+from o2okit.streams import Draws
 from o2okit.tasks import Task
 
 
@@ -51,18 +52,11 @@ def huber(error: Tensor, delta: Tensor) -> Tensor:
     return quadratic * (size - 0.5 * quadratic)
 
 
-class DQN:
-    """A cohort of DQN agents.
-
-    Args:
-        task: sizes of observations and actions.
-        hypers: the complete hyper-parameters of each run; static ones must agree.
-        seeds: one per run.
-        device: where the tensors live.
-    """
+class DQN(Agent):
+    """A cohort of DQN agents; arguments as for ``Agent``."""
 
     Hyperparameters = DQNHyperparameters
-    version = 1  # part of a run's id: raise it when a change alters results
+    version = 1
 
     def __init__(
         self,
@@ -71,14 +65,13 @@ class DQN:
         seeds: Sequence[int],
         device: torch.device | str = "cpu",
     ) -> None:
-        self.hyper = stack(self.Hyperparameters, hypers, device)
-        self.n_actions, self.device = task.n_actions, device
-        sizes = (task.n_observations, *self.hyper.hidden, task.n_actions)
+        super().__init__(task, hypers, seeds, device)
+        self.n_actions = task.act_size
+        sizes = (task.obs_size, *self.hyper.hidden, task.act_size)
         self.q = StackedMLP(seeds, sizes, one_hot=True, name="q", device=device)
         self.target_q = self.q.copy()
-        self._every_obs = torch.arange(task.n_observations, device=device).expand(len(seeds), -1)
-        self.adam = Adam(self.q, self.hyper.lr)
-        self.updates = 0
+        self._every_obs = torch.arange(task.obs_size, device=device).expand(len(seeds), -1)
+        self.adam = Adam([self.q], self.hyper.lr)
         self._tabulate()
 
     # --- losses -----------------------------------------------------------------------------------
@@ -108,7 +101,7 @@ class DQN:
         return 0.0, {}
 
     # --- update -----------------------------------------------------------------------------------
-    def update(self, batch: Batch) -> dict[str, Tensor]:
+    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One gradient step for every run; returns metrics ``[R]``."""
         if self.updates % self.hyper.target_period == 0:
             self.target_q.copy_from(self.q)
@@ -124,29 +117,16 @@ class DQN:
         """Best actions ``[R, B]`` for ``obs`` ``[R, B]``."""
         return self.q(obs).argmax(-1)
 
-    def act(self, obs: Tensor, step: int, streams: Streams) -> Tensor:
-        """ε-greedy actions ``[R]`` for ``obs`` ``[R]`` at environment step ``step``."""
+    def act(self, obs: Tensor, draws: Draws) -> Tensor:
+        """ε-greedy actions ``[R]`` for ``obs`` ``[R]`` at environment step ``draws.step``."""
         h = self.hyper
-        progress = (step / h.epsilon_steps).clamp(max=1)
+        progress = (draws.step / h.epsilon_steps).clamp(max=1)
         epsilon = h.epsilon_start + progress * (h.epsilon - h.epsilon_start)
-        u = streams.uniform("explore", step, 2)
+        u = draws.uniform("explore", 2)
         random = (u[:, 1] * self.n_actions).long()
         return torch.where(u[:, 0] < epsilon, random, self.greedy(obs[:, None])[:, 0])
 
-    # --- checkpoints ------------------------------------------------------------------------------
-    def state(self) -> dict[str, Tensor]:
-        """Everything that the next update depends on, run by run."""
-        return {
-            "q": self.q.pack(self.q.flat),
-            "target_q": self.q.pack(self.target_q.flat),
-            **{f"adam.{key}": value for key, value in self.adam.state().items()},
-            "updates": torch.full((self.q.runs,), self.updates),
-        }
-
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what ``state`` returned."""
-        self.q.unpack(state["q"].to(self.device), self.q.flat)
-        self.q.unpack(state["target_q"].to(self.device), self.target_q.flat)
-        self.adam.load_state({k[5:]: v for k, v in state.items() if k.startswith("adam.")})
-        self.updates = int(state["updates"][0])
+        super().load_state(state)
         self._tabulate()

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from o2okit.data.dataset import Dataset
 from o2okit.errors import UserError, unknown
+from o2okit.tasks import Task
 
-REPLAYS = ("offline", "online", "mixed")
+REPLAYS = ("offline", "online", "mixed", "half")
 
 
 class Batch(NamedTuple):
@@ -29,12 +30,13 @@ class Batch(NamedTuple):
 class Replay:
     """Storage of a cohort.
 
-    One tensor per field holds the dataset once, followed by ``capacity`` rows per run, so that one
-    index reaches both and a draw from the union is a single gather.
+    One row holds a transition, one tensor all rows: the dataset once, followed by ``capacity`` rows per
+    run. A draw from the union is a single gather.
 
     Args:
         kind: ``offline`` draws from the dataset, ``online`` from the run's own transitions, ``mixed``
-            uniformly from both together.
+            uniformly from both together, ``half`` one half of the batch from each.
+        task: sizes of observations and actions.
         dataset: may be ``None`` for ``online``.
         runs: ``R``.
         capacity: online transitions per run; the oldest are overwritten.
@@ -43,6 +45,7 @@ class Replay:
     def __init__(
         self,
         kind: str,
+        task: Task,
         dataset: Dataset | None,
         *,
         runs: int,
@@ -53,13 +56,14 @@ class Replay:
             raise unknown("replay", kind, REPLAYS)
         if dataset is None and kind != "online":
             raise UserError(f"replay {kind!r} draws from a dataset, but none was given.")
+        self.kind, self.discrete = kind, task.discrete
         self.runs, self.capacity, self.device = runs, capacity, device
         self.offline = 0 if dataset is None or kind == "online" else len(dataset)
         self.online, self._next = 0, 0  # rows filled per run, and the row to be written
-        rows = self.offline + runs * capacity
-        # Observations and actions are small numbers here: int32 halves the memory traffic.
-        dtypes = (torch.int32, torch.int32, torch.float32, torch.int32, torch.float32)
-        fields = [torch.zeros(rows, dtype=dtype, device=device) for dtype in dtypes]
+        obs, action = (1, 1) if task.discrete else (task.obs_size, task.act_size)
+        self._sizes = (obs, action, 1, obs, 1)
+        # float32 holds the numbers of the toy maze's cells exactly, too.
+        self.rows = torch.zeros(self.offline + runs * capacity, sum(self._sizes), device=device)
         if self.offline:
             columns = (
                 dataset.observations,
@@ -68,9 +72,9 @@ class Replay:
                 dataset.next_observations,
                 dataset.terminals,
             )
-            for storage, column in zip(fields, columns, strict=True):
-                storage[: self.offline] = torch.as_tensor(column).to(storage.dtype)
-        self.fields = Batch(*fields)
+            parts = self.rows[: self.offline].split(self._sizes, dim=1)
+            for storage, column in zip(parts, columns, strict=True):
+                storage.copy_(torch.as_tensor(column).view(storage.shape))
         self._base = self.offline + torch.arange(runs, device=device) * capacity
 
     def __len__(self) -> int:
@@ -78,34 +82,41 @@ class Replay:
         return self.offline + self.online
 
     def add(self, transition: Batch) -> None:
-        """Stores one transition per run: fields ``[R]``."""
-        rows = self._base + self._next
-        for storage, value in zip(self.fields, transition, strict=True):
-            storage[rows] = value.to(storage.dtype)
+        """Stores one transition per run: fields ``[R]`` or ``[R, size]``."""
+        fields = [value.to(torch.float32).view(self.runs, -1) for value in transition]
+        self.rows[self._base + self._next] = torch.cat(fields, dim=1)
         self._next = (self._next + 1) % self.capacity
         self.online = min(self.online + 1, self.capacity)
 
     def sample(self, u: Tensor) -> Batch:
         """Rows drawn uniformly by ``u`` ``[R, B]`` in [0, 1)."""
-        index = (u * len(self)).long()
-        if self.offline:
-            shift = (self._base - self.offline)[:, None]
+        shift = (self._base - self.offline)[:, None]
+        if self.kind == "half":
+            offline, online = u.tensor_split(2, dim=1)
+            online = (online * self.online).long() + self._base[:, None]
+            index = torch.cat([(offline * self.offline).long(), online], dim=1)
+        elif self.offline:
+            index = (u * len(self)).long()
             index = torch.where(index < self.offline, index, index + shift)
         else:
-            index = index + self._base[:, None]
-        obs, action, reward, next_obs, terminated = (storage[index] for storage in self.fields)
-        return Batch(obs.long(), action.long(), reward, next_obs.long(), terminated)
+            index = (u * len(self)).long() + shift
+        rows = self.rows.index_select(0, index.flatten()).view(*index.shape, -1)
+        obs, action, reward, next_obs, terminated = rows.split(self._sizes, dim=2)
+        if self.discrete:
+            obs, action, next_obs = (x[..., 0].long() for x in (obs, action, next_obs))
+        return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0])
 
     # --- checkpoints ------------------------------------------------------------------------------
     def state(self) -> dict[str, Tensor]:
-        """The online rows ``[R, n]`` of each field and where the next one goes ``[R]``."""
-        rows = self._base[:, None] + torch.arange(self.online, device=self.device)
-        state = {key: getattr(self.fields, key)[rows] for key in Batch._fields}
-        return {**state, "next": torch.full((self.runs,), self._next)}
+        """The online rows ``[R, n, width]`` and where the next one goes ``[R]``."""
+        online = self.rows[self.offline :].view(self.runs, self.capacity, -1)
+        return {
+            "rows": online[:, : self.online],
+            "next": torch.full((self.runs,), self._next),
+        }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes over what ``state`` returned."""
-        self.online, self._next = state["obs"].shape[1], int(state["next"][0])
-        rows = self._base[:, None] + torch.arange(self.online, device=self.device)
-        for key in Batch._fields:
-            getattr(self.fields, key)[rows] = state[key].to(self.device)
+        self.online, self._next = state["rows"].shape[1], int(state["next"][0])
+        online = self.rows[self.offline :].view(self.runs, self.capacity, -1)
+        online[:, : self.online] = state["rows"].to(self.device)

@@ -48,11 +48,11 @@ class RND(Naive):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(task, hypers, seeds, device)
-        sizes = (task.n_observations, *self.hyper.hidden, self.hyper.features)
+        sizes = (task.obs_size, *self.hyper.hidden, self.hyper.features)
         kind = {"one_hot": True, "device": device}
         self.frozen = StackedMLP(seeds, sizes, name="rnd/target", trainable=False, **kind)
         self.predictor = StackedMLP(seeds, sizes, name="rnd/predictor", **kind)
-        self.adam = Adam(self.predictor, self.hyper.lr)
+        self.adam = Adam([self.predictor], self.hyper.lr)
         # Running moments of the error: count, mean, sum of squared deviations, [R] each, float64.
         self.moments = torch.zeros(3, len(seeds), dtype=torch.float64, device=device)
 

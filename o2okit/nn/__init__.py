@@ -1,5 +1,5 @@
-"""Networks and optimisers on the run axis."""
+"""Networks, distributions and optimisers on the run axis."""
 
-from o2okit.nn.stacked import Adam, StackedMLP
+from o2okit.nn.stacked import Adam, Stacked, StackedMLP
 
-__all__ = ["Adam", "StackedMLP"]
+__all__ = ["Adam", "Stacked", "StackedMLP"]

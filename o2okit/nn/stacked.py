@@ -14,13 +14,15 @@ no longer visited decay into them, and a processor is then half as fast.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from o2okit.errors import unknown
 from o2okit.streams import generator
 
 torch.set_flush_denormal(True)
@@ -28,83 +30,59 @@ torch.set_flush_denormal(True)
 LANES = 16  # float32 values in the widest vector register (AVX-512)
 
 
-class StackedMLP:
-    """``R`` multi-layer perceptrons with ReLU, evaluated by batched products.
-
-    Initial parameters are uniform in ``±1/sqrt(fan_in)`` (PyTorch's default for linear layers).
+class Stacked:
+    """Parameters of ``R`` runs: tensors ``[R, ...]`` that are views of one flat tensor.
 
     Args:
-        seeds: the seed of each run; its initial parameters depend on nothing else.
-        sizes: input size, hidden sizes, output size.
-        one_hot: the input is an index; the first layer then looks its row up.
-        name: stream of the initial parameters; networks of one agent need different names.
+        values: initial values, ``[R, ...]`` each.
         trainable: whether a gradient is wanted (not for targets and frozen networks).
     """
 
     def __init__(
         self,
-        seeds: Sequence[int],
-        sizes: Sequence[int],
+        values: Sequence[np.ndarray],
         *,
-        one_hot: bool = False,
-        name: str,
         device: torch.device | str = "cpu",
         trainable: bool = True,
     ) -> None:
-        self.runs, self.sizes, self.one_hot = len(seeds), tuple(sizes), one_hot
-        self.shapes: list[tuple[int, int]] = []
-        for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False):
-            self.shapes += [(fan_in, fan_out), (1, fan_out)]
-        self._lengths = [self.runs * rows * columns for rows, columns in self.shapes]
-        self._lengths.append(-sum(self._lengths) % LANES)
-        rngs = [generator(seed, f"init/{name}") for seed in seeds]
-        drawn = []
-        for layer, shape in enumerate(self.shapes):
-            bound = 1 / math.sqrt(self.sizes[layer // 2])
-            drawn.append(np.stack([rng.uniform(-bound, bound, shape) for rng in rngs]).ravel())
-        flat = np.concatenate([*drawn, np.zeros(self._lengths[-1])])
+        self.runs = len(values[0])
+        self.shapes = [value.shape[1:] for value in values]
+        self._lengths = [value.size for value in values]
+        self.padding = -sum(self._lengths) % LANES
+        self._lengths.append(self.padding)
+        flat = np.concatenate([*(value.ravel() for value in values), np.zeros(self.padding)])
         self.flat = torch.tensor(flat, dtype=torch.float32, device=device)
-        self.weights = [view.requires_grad_(trainable) for view in self.views(self.flat)]
-        self.gradient = torch.zeros_like(self.flat) if trainable else None
-        self.gradients = self.views(self.gradient) if trainable else None
-        if one_hot:
-            self._first_row = torch.arange(self.runs, device=device)[:, None] * self.sizes[0]
+        self.flat.requires_grad_(trainable)
+        self.weights = self.views(self.flat)
 
     def views(self, flat: Tensor) -> list[Tensor]:
-        """``flat`` (parameters, or anything laid out like them) as ``[R, rows, columns]`` each."""
+        """``flat`` (parameters, or anything laid out like them) as ``[R, ...]`` each, without gradient."""
         parts = flat.detach().split(self._lengths)[:-1]
         return [
             part.view(self.runs, *shape) for part, shape in zip(parts, self.shapes, strict=True)
         ]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """``[R, B]`` indices (one-hot) or ``[R, B, in]`` values -> ``[R, B, out]``."""
-        single = x.shape[1] == 1
-        if single:
-            x = x.expand(-1, 2, *x.shape[2:])
-        weights = self.weights
-        if self.one_hot:
-            table = weights[0].view(-1, self.sizes[1])
-            h = F.embedding(x + self._first_row, table) + weights[1]
-        else:
-            h = torch.baddbmm(weights[1], x, weights[0])
-        for layer in range(2, len(weights), 2):
-            h = torch.baddbmm(weights[layer + 1], h.relu_(), weights[layer])
-        return h[:, :1] if single else h
+    def values(self) -> Tensor:
+        """The first parameter ``[R, ...]`` with its gradient; for parameters that are no network."""
+        return self.flat[: self._lengths[0]].view(self.runs, *self.shapes[0])
 
-    def copy(self) -> StackedMLP:
-        """A frozen network with the same parameters in tensors of its own: a target network."""
-        twin = object.__new__(StackedMLP)
+    def copy(self) -> Self:
+        """The same with frozen parameters in tensors of its own: a target network."""
+        twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
-        twin.flat = self.flat.clone()
+        twin.flat = self.flat.detach().clone()
         twin.weights = twin.views(twin.flat)
-        twin.gradient = twin.gradients = None
         return twin
 
     @torch.no_grad()
-    def copy_from(self, other: StackedMLP) -> None:
+    def copy_from(self, other: Self) -> None:
         """Takes over the parameters of ``other`` (the periodic target update)."""
         self.flat.copy_(other.flat)
+
+    @torch.no_grad()
+    def follow(self, other: Self, rate: float) -> None:
+        """Moves by ``rate`` towards the parameters of ``other`` (the Polyak target update)."""
+        self.flat.lerp_(other.flat, rate)
 
     # --- checkpoints: one tensor [R, P] per flat tensor -------------------------------------------
     def pack(self, flat: Tensor) -> Tensor:
@@ -114,48 +92,258 @@ class StackedMLP:
     @torch.no_grad()
     def unpack(self, packed: Tensor, flat: Tensor) -> None:
         """The inverse of ``pack``, written into ``flat``."""
-        columns = packed.split([rows * cols for rows, cols in self.shapes], dim=1)
+        columns = packed.to(flat.device).split([math.prod(shape) for shape in self.shapes], dim=1)
         for view, part in zip(self.views(flat), columns, strict=True):
             view.copy_(part.view_as(view))
 
+    def state(self) -> dict[str, Tensor]:
+        """The parameters, run by run."""
+        return {"parameters": self.pack(self.flat)}
 
-class Adam:
-    """Adam over the flat parameters of one network; one fused step serves all runs.
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what ``state`` returned."""
+        self.unpack(state["parameters"], self.flat)
+
+
+def _uniform(rng: np.random.Generator, members: int, fan_in: int, fan_out: int, gain: float):
+    """PyTorch's default for linear layers: weights and biases in ±1/sqrt(fan_in)."""
+    bound = gain / math.sqrt(fan_in)
+    weight = rng.uniform(-bound, bound, (members, fan_in, fan_out))
+    return weight, rng.uniform(-bound, bound, (members, 1, fan_out))
+
+
+def _orthogonal(rng: np.random.Generator, members: int, fan_in: int, fan_out: int, gain: float):
+    """Orthogonal weights (Saxe et al., 2014), zero biases."""
+    size = max(fan_in, fan_out)
+    q, r = np.linalg.qr(rng.standard_normal((members, size, size)))
+    q *= np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]
+    return gain * q[:, :fan_in, :fan_out], np.zeros((members, 1, fan_out))
+
+
+def _xavier(rng: np.random.Generator, members: int, fan_in: int, fan_out: int, gain: float):
+    """Glorot's uniform weights, zero biases."""
+    bound = gain * math.sqrt(6 / (fan_in + fan_out))
+    weight = rng.uniform(-bound, bound, (members, fan_in, fan_out))
+    return weight, np.zeros((members, 1, fan_out))
+
+
+INITIALISERS = {"uniform": _uniform, "orthogonal": _orthogonal, "xavier": _xavier}
+
+
+class StackedMLP(Stacked):
+    """``R`` multi-layer perceptrons with ReLU, evaluated by batched products.
 
     Args:
-        network: whose parameters it trains.
+        seeds: the seed of each run; its initial parameters depend on nothing else.
+        sizes: input size, hidden sizes, output size.
+        name: stream of the initial parameters; networks of one agent need different names.
+        members: networks per run; the output then has an axis for them, ``[R, E, B, out]``.
+        one_hot: the input is an index; the first layer then looks its row up.
+        initialiser: name in ``INITIALISERS``, for the hidden layers and the output alike.
+        gains: factor on the initial weights of the hidden layers and of the output layer.
+        trainable: whether a gradient is wanted (not for targets and frozen networks).
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        sizes: Sequence[int],
+        *,
+        name: str,
+        members: int | None = None,
+        one_hot: bool = False,
+        initialiser: str = "uniform",
+        gains: tuple[float, float] = (1.0, 1.0),
+        device: torch.device | str = "cpu",
+        trainable: bool = True,
+    ) -> None:
+        if initialiser not in INITIALISERS:
+            raise unknown("initialiser", initialiser, INITIALISERS)
+        self.sizes, self.members, self.one_hot = tuple(sizes), members, one_hot
+        rngs = [generator(seed, f"init/{name}") for seed in seeds]
+        values: list[np.ndarray] = []
+        for layer, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            gain = gains[layer == len(self.sizes) - 2]
+            draw = INITIALISERS[initialiser]
+            drawn = [draw(rng, members or 1, fan_in, fan_out, gain) for rng in rngs]
+            stacked = [np.stack(part) for part in zip(*drawn, strict=True)]
+            values += stacked if members else [part[:, 0] for part in stacked]
+        super().__init__(values, device=device, trainable=trainable)
+        self.layer_weights = self.layer_views(self.flat)
+        if one_hot:
+            self._first_row = torch.arange(self.runs, device=device)[:, None] * self.sizes[0]
+
+    def __call__(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+        """``[R, B]`` indices (one-hot) or ``[R, B, in]`` values -> ``[R, B, out]`` (or ``[R, E, B, out]``).
+
+        With members, ``x`` may also be ``[R, E, B, in]``: inputs of their own for each. ``frozen``: the
+        gradient goes to ``x`` alone, as an actor's loss needs it of a critic.
+        """
+        members, runs = self.members or 1, self.runs
+        if self.members and x.dim() == 3:
+            x = x[:, None].expand(-1, members, -1, -1)
+        if self.members:
+            x = x.reshape(runs * members, *x.shape[2:])
+        single = x.shape[1] == 1
+        if single:
+            x = x.expand(-1, 2, *x.shape[2:])
+        h = _Forward.apply(x, self.flat.detach() if frozen else self.flat, self)
+        if single:
+            h = h[:, :1]
+        return h.view(runs, members, *h.shape[1:]) if self.members else h
+
+    def copy(self) -> Self:
+        """As ``Stacked.copy``."""
+        twin = super().copy()
+        twin.layer_weights = twin.layer_views(twin.flat)
+        return twin
+
+    def layer_views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Weights ``[R·E, in, out]`` and biases ``[R·E, 1, out]`` of each layer."""
+        parts = [part.view(-1, *part.shape[-2:]) for part in self.views(flat)]
+        return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+class _Forward(torch.autograd.Function):
+    """The whole network as one node: its gradient goes straight into a tensor laid out like ``flat``.
+
+    Autograd's own graph of the same products needs a node, a copy and several small kernels per layer.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, flat: Tensor, network: StackedMLP) -> Tensor:
+        (first, bias), *rest = network.layer_weights
+        size = (first.shape[0], x.shape[1])
+        if network.one_hot:
+            x = x + network._first_row
+            h = F.embedding(x, first.view(-1, first.shape[-1])) + bias
+        else:
+            h = torch.baddbmm(bias, x, first, out=_take(*size, first.shape[-1], like=flat))
+        hidden = []
+        for weight, bias in rest[:-1]:
+            hidden.append(h.relu_())
+            h = torch.baddbmm(bias, h, weight, out=_take(*size, weight.shape[-1], like=flat))
+        hidden.append(h.relu_())
+        h = torch.baddbmm(rest[-1][1], h, rest[-1][0])
+        if any(ctx.needs_input_grad):
+            ctx.network = network
+            ctx.save_for_backward(x, flat, *hidden)
+        else:
+            _give(hidden)
+        return h
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        network, (x, flat, *hidden) = ctx.network, ctx.saved_tensors
+        wants_x, wants_flat, _ = ctx.needs_input_grad
+        layers = network.layer_weights
+        gradient = torch.empty_like(flat) if wants_flat else None
+        if wants_flat:
+            gradient[flat.numel() - network.padding :] = 0.0
+        gradients = network.layer_views(gradient) if wants_flat else None
+        grad = grad.contiguous()
+        used = []
+        for number in range(len(layers) - 1, -1, -1):
+            weight = layers[number][0]
+            below = hidden[number - 1] if number else x
+            if wants_flat:
+                into, bias_into = gradients[number]
+                torch.sum(grad, 1, keepdim=True, out=bias_into)
+                if number == 0 and network.one_hot:
+                    rows = torch.ops.aten.embedding_dense_backward(
+                        grad, x, weight.shape[0] * weight.shape[1], -1, False
+                    )
+                    into.copy_(rows.view_as(into))
+                else:
+                    torch.bmm(below.mT, grad, out=into)
+            if number:
+                product = torch.mul if weight.shape[-1] == 1 else torch.bmm
+                grad = product(grad, weight.mT, out=_take(*below.shape, like=flat))
+                torch.ops.aten.threshold_backward.grad_input(grad, below, 0, grad_input=grad)
+                used.append(grad)
+            elif wants_x:
+                grad = torch.bmm(grad, weight.mT)
+        _give(hidden + used)
+        return grad if wants_x else None, gradient, None
+
+
+_free: dict[tuple, list[Tensor]] = {}
+
+
+def _take(*shape: int, like: Tensor) -> Tensor:
+    """A buffer of the given shape that nothing else uses.
+
+    The allocator returns large blocks to the system and gets them back, page by page, at every update.
+    """
+    free = _free.get((shape, like.device))
+    return free.pop() if free else torch.empty(shape, device=like.device)
+
+
+def _give(buffers: Sequence[Tensor]) -> None:
+    """Returns buffers that ``_take`` gave."""
+    for buffer in buffers:
+        _free.setdefault((tuple(buffer.shape), buffer.device), []).append(buffer)
+
+
+class Adam:
+    """Adam over the flat parameters of networks; one fused step serves all runs.
+
+    Args:
+        networks: whose parameters it trains.
         lr: learning rate, the same for all runs of the cohort.
     """
 
-    def __init__(self, network: StackedMLP, lr: float) -> None:
-        self.network = network
-        network.flat.grad = network.gradient
-        self.optimiser = torch.optim.Adam([network.flat], lr=lr, fused=True)
+    def __init__(self, networks: Sequence[Stacked], lr: float) -> None:
+        self.networks = tuple(networks)
+        self.flats = [network.flat for network in networks]
+        self.optimiser = torch.optim.Adam(self.flats, lr=lr, fused=True)
 
     def step(self, loss: Tensor) -> None:
         """One step on ``loss`` ``[R]``: runs share no parameters, so the sum separates."""
-        gradients = torch.autograd.grad(loss.sum(), self.network.weights)
-        for ours, theirs in zip(self.network.gradients, gradients, strict=True):
-            ours.copy_(theirs)
+        self.apply(self.gradient(loss))
+
+    def gradient(self, loss: Tensor) -> tuple[Tensor, ...]:
+        """Gradient of ``loss`` ``[R]``, laid out as the flat parameters of each network."""
+        return torch.autograd.grad(loss.sum(), self.flats)
+
+    def apply(self, gradients: Sequence[Tensor]) -> None:
+        """One step along what ``gradient`` returned."""
+        for flat, gradient in zip(self.flats, gradients, strict=True):
+            flat.grad = gradient
         self.optimiser.step()
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; schedules set it."""
+        return self.optimiser.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimiser.param_groups[0]["lr"] = value
 
     def state(self) -> dict[str, Tensor]:
         """First and second moment ``[R, P]`` and the number of steps ``[R]``."""
-        runs, state = self.network.runs, self.optimiser.state.get(self.network.flat)
-        if not state:
-            empty = torch.zeros_like(self.network.flat)
-            state = {"step": torch.zeros(()), "exp_avg": empty, "exp_avg_sq": empty}
-        return {
-            "steps": torch.full((runs,), int(state["step"])),
-            "first": self.network.pack(state["exp_avg"]),
-            "second": self.network.pack(state["exp_avg_sq"]),
-        }
+        parts: dict[str, list[Tensor]] = {"first": [], "second": []}
+        steps = 0
+        for network, flat in zip(self.networks, self.flats, strict=True):
+            state = self.optimiser.state.get(flat)
+            if not state:
+                empty = torch.zeros_like(flat)
+                state = {"step": torch.zeros(()), "exp_avg": empty, "exp_avg_sq": empty}
+            steps = int(state["step"])
+            parts["first"].append(network.pack(state["exp_avg"]))
+            parts["second"].append(network.pack(state["exp_avg_sq"]))
+        moments = {name: torch.cat(part, dim=1) for name, part in parts.items()}
+        return {"steps": torch.full((self.networks[0].runs,), steps), **moments}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what ``state`` returned. The runs must have done equally many steps."""
-        flat, device = self.network.flat, self.network.flat.device
-        moments = {"step": torch.tensor(float(state["steps"][0]), device=device)}
-        for ours, theirs in (("first", "exp_avg"), ("second", "exp_avg_sq")):
-            moments[theirs] = torch.zeros_like(flat)
-            self.network.unpack(state[ours].to(device), moments[theirs])
-        self.optimiser.state[flat] = moments
+        sizes = [sum(math.prod(shape) for shape in network.shapes) for network in self.networks]
+        first, second = (state[name].split(sizes, dim=1) for name in ("first", "second"))
+        for number, (network, flat) in enumerate(zip(self.networks, self.flats, strict=True)):
+            moments = {"step": torch.tensor(float(state["steps"][0]), device=flat.device)}
+            for name, packed in (("exp_avg", first), ("exp_avg_sq", second)):
+                moments[name] = torch.zeros_like(flat)
+                network.unpack(packed[number], moments[name])
+            self.optimiser.state[flat] = moments

@@ -170,9 +170,9 @@ class ToyMazeVector(VectorEnv):
         return self.cell.copy(), {}
 
     def step(
-        self, actions: np.ndarray
+        self, actions: np.ndarray, active: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        """One move in every maze."""
+        """One move in every maze; moving those that are not ``active`` costs nothing."""
         final = GEOMETRY.successor[self.cell, actions]
         outcome = GEOMETRY.outcome[final]
         terminated = outcome > 0

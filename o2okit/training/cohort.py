@@ -13,7 +13,7 @@ from o2okit.backbones import BACKBONES
 from o2okit.data import Batch, Replay
 from o2okit.methods import METHODS
 from o2okit.streams import Streams
-from o2okit.tasks import Task, task
+from o2okit.tasks import Key, Task, task
 from o2okit.training.spec import RunSpec
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -36,6 +36,7 @@ class Cohort:
         self.method = method(self.task, [s.method_hyper for s in specs], seeds, device)
         self.replay = Replay(
             spec.replay,
+            self.task,
             spec.dataset,
             runs=self.runs,
             capacity=spec.steps if self.online else 0,
@@ -49,7 +50,7 @@ class Cohort:
         ]
         self._metrics: dict[str, Tensor] = {}
         if self.online:
-            self.env = self.task.vector(self.runs)
+            self.env = self.task.vector([Key(seed, "online/start") for seed in seeds])
             self.obs, _ = self.env.reset()
             self.episode = {"return": np.zeros(self.runs), "length": np.zeros(self.runs, int)}
 
@@ -59,16 +60,17 @@ class Cohort:
         if self.online:
             self._interact()
         if not self.online or self.step >= self.specs[0].learning_starts:
-            batch = self.replay.sample(
-                self.streams.uniform("minibatch", self.step, self.batch_size)
-            )
+            draws = self.streams.at(self.step)
+            batch = self.replay.sample(draws.uniform("minibatch", self.batch_size))
+            batch = self.agent.prepare(batch)
             batch = batch._replace(reward=self.method.reward(batch))
-            self._metrics = self.agent.update(batch) | self.method.extra_updates(batch)
+            self._metrics = self.agent.update(batch, draws) | self.method.extra_updates(batch)
         self.step += 1
 
     def _interact(self) -> None:
         obs = torch.from_numpy(self.obs).to(self.device)
-        action = self.agent.act(obs, self.step, self.streams)
+        action = self.agent.act(obs, self.streams.at(self.step))
+        action = action.nan_to_num()  # a diverged run goes on and is recorded as such
         self.obs, reward, terminated, truncated, info = self.env.step(action.cpu().numpy())
         following, rewards, ends = (
             torch.from_numpy(value).to(self.device)
@@ -79,15 +81,21 @@ class Cohort:
         self.episode["length"] += 1
         for run in np.flatnonzero(terminated | truncated):
             row = {key: value[run].item() for key, value in self.episode.items()}
-            outcome = self.task.outcomes[info["outcome"][run]]
-            self.rows[run]["episodes"].append({"step": self.step + 1, **row, "outcome": outcome})
+            if self.task.outcomes:
+                row["outcome"] = self.task.outcomes[info["outcome"][run]]
+            self.rows[run]["episodes"].append({"step": self.step + 1, **row})
             for value in self.episode.values():
                 value[run] = 0
 
     # --- measuring --------------------------------------------------------------------------------
     def evaluate(self) -> None:
         """Appends one row per run to ``evaluations`` and, after an update, to ``metrics``."""
-        scores = evaluate(self.agent, self.task, self.runs, self.specs[0].eval_episodes)
+        keys = [
+            Key(spec.seed, f"evaluation/{self.step}/{episode}")
+            for spec in self.specs
+            for episode in range(spec.eval_episodes)
+        ]
+        scores = evaluate(self.agent, self.task, keys)
         metrics = {key: value.tolist() for key, value in self._metrics.items()}
         for run, rows in enumerate(self.rows):
             rows["evaluations"].append({"step": self.step, **scores[run]})
@@ -131,35 +139,41 @@ class Cohort:
         self.agent.load_state(_part(state, "agent"))
 
 
-def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {k.removeprefix(f"{name}/"): v for k, v in state.items() if k.startswith(f"{name}/")}
+def evaluate(agent: Any, task: Task, keys: Sequence[Key]) -> list[dict[str, Any]]:
+    """One greedy episode per key, all at once; touches no training state.
 
+    Args:
+        agent: a cohort of ``R`` agents.
+        task: the task.
+        keys: equally many for each run, the first run's first.
 
-def evaluate(agent: Any, task: Task, runs: int, episodes: int) -> list[dict[str, Any]]:
-    """Greedy episodes, all runs and episodes at once; touches no training state.
-
-    Returns per run the mean ``return`` and ``length`` and the share of episodes per outcome.
+    Returns:
+        Per run the mean ``return`` and ``length`` and the share of episodes per outcome.
     """
-    env = task.vector(runs * episodes)
+    env, runs = task.vector(keys), agent.runs
     obs, _ = env.reset()
-    returns, lengths = np.zeros(runs * episodes), np.zeros(runs * episodes, dtype=int)
-    outcome = np.zeros(runs * episodes, dtype=int)
-    alive = np.ones(runs * episodes, dtype=bool)
+    returns, lengths = np.zeros(len(keys)), np.zeros(len(keys), dtype=int)
+    outcome = np.zeros(len(keys), dtype=int)
+    alive = np.ones(len(keys), dtype=bool)
     while alive.any():
-        grid = torch.from_numpy(obs).view(runs, episodes).to(agent.device)
-        obs, reward, terminated, truncated, info = env.step(
-            agent.greedy(grid).flatten().cpu().numpy()
-        )
-        returns += alive * reward
+        grid = torch.from_numpy(obs).view(runs, -1, *obs.shape[1:]).to(agent.device)
+        actions = agent.greedy(grid).nan_to_num().flatten(0, 1).cpu().numpy()
+        obs, reward, terminated, truncated, info = env.step(actions, alive)
+        returns += np.where(alive, reward, 0.0)
         lengths += alive
         outcome = np.where(alive & terminated, info["outcome"], outcome)
         alive &= ~(terminated | truncated)
-    shares = np.eye(len(task.outcomes))[outcome].reshape(runs, episodes, -1).mean(1)
-    return [
-        {
-            "return": returns.reshape(runs, episodes)[run].mean().item(),
-            "length": lengths.reshape(runs, episodes)[run].mean().item(),
-            **dict(zip(task.outcomes, shares[run].tolist(), strict=True)),
-        }
+    returns, lengths = returns.reshape(runs, -1), lengths.reshape(runs, -1)
+    rows = [
+        {"return": returns[run].mean().item(), "length": lengths[run].mean().item()}
         for run in range(runs)
     ]
+    if task.outcomes:
+        shares = np.eye(len(task.outcomes))[outcome].reshape(runs, -1, len(task.outcomes)).mean(1)
+        for row, share in zip(rows, shares.tolist(), strict=True):
+            row |= dict(zip(task.outcomes, share, strict=True))
+    return rows
+
+
+def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{name}/"): v for k, v in state.items() if k.startswith(f"{name}/")}

@@ -1,0 +1,79 @@
+"""What the backbones for continuous actions share: observations, rewards, acting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from o2okit.backbones.base import Agent, Normaliser
+from o2okit.data import Batch, Dataset
+from o2okit.hyper import per_run, static
+from o2okit.streams import Draws
+from o2okit.tasks import Task
+
+
+@dataclass(frozen=True)
+class ActorCriticHyperparameters:
+    """What all of them have. Defaults: specs/qcse.md 3 (the values of the authors' code)."""
+
+    hidden: tuple[int, ...] = static((256, 256), "", "spec 3", low=1)
+    batch_size: int = static(256, "B", "spec 3", low=1)
+    discount: float = per_run(0.99, "γ", "spec 3", high=1)
+    target_rate: float = static(0.005, "τ", "spec 3, Polyak averaging", high=1)
+    normalise: bool = static(True, "", "spec 3, observations by the dataset's mean and std + 1e-3")
+    reward_scale: float = per_run(1.0, "", "r ← scale · r + bias", low=-float("inf"))
+    reward_bias: float = per_run(0.0, "", "AntMaze: -1 or -5", low=-float("inf"))
+
+
+class ActorCritic(Agent):
+    """Base class; a backbone adds its networks, its losses and its policy."""
+
+    def __init__(
+        self,
+        task: Task,
+        hypers: Sequence[Mapping[str, Any]],
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(task, hypers, seeds, device)
+        self.obs_size, self.act_size = task.obs_size, task.act_size
+        self.normaliser = Normaliser(self.runs, task.obs_size, device)
+
+    def fit(self, dataset: Dataset) -> None:
+        """Takes the dataset's statistics, before the first update."""
+        if self.hyper.normalise:
+            self.normaliser.fit(dataset.observations)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Observations standardised, rewards scaled."""
+        scale, bias = self.hyper.reward_scale[:, None], self.hyper.reward_bias[:, None]
+        return batch._replace(
+            obs=self.normaliser(batch.obs),
+            next_obs=self.normaliser(batch.next_obs),
+            reward=batch.reward * scale + bias,
+        )
+
+    # --- acting -----------------------------------------------------------------------------------
+    def explore(self, obs: Tensor, draws: Draws) -> Tensor:
+        """Actions ``[R, 1, A]`` for standardised ``obs`` ``[R, 1, D]``."""
+        raise TypeError(f"{type(self).__name__} defines no exploration")
+
+    def mode(self, obs: Tensor) -> Tensor:
+        """The policy's deterministic actions ``[R, B, A]`` for standardised ``obs``."""
+        raise TypeError(f"{type(self).__name__} defines no policy")
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, draws: Draws) -> Tensor:
+        """Actions ``[R, A]`` for ``obs`` ``[R, D]``; uniform as long as nothing has been learnt."""
+        if self.updates == 0:
+            return draws.uniform("random action", self.act_size).float() * 2 - 1
+        return self.explore(self.normaliser(obs[:, None]), draws)[:, 0]
+
+    @torch.no_grad()
+    def greedy(self, obs: Tensor) -> Tensor:
+        """Deterministic actions ``[R, B, A]`` for ``obs`` ``[R, B, D]``."""
+        return self.mode(self.normaliser(obs))

@@ -1,0 +1,113 @@
+"""What every backbone has: hyper-parameters, a view of the observations, and a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from o2okit.data import Batch
+from o2okit.hyper import stack
+from o2okit.nn import Adam, Stacked
+from o2okit.streams import Draws
+from o2okit.tasks import Task
+
+
+class Agent:
+    """A cohort of agents of one backbone.
+
+    Args:
+        task: sizes of observations and actions.
+        hypers: the complete hyper-parameters of each run; static ones must agree.
+        seeds: one per run.
+        device: where the tensors live.
+    """
+
+    Hyperparameters: ClassVar[type]
+    version: ClassVar[int] = 1  # part of a run's id: raise it when a change alters results
+
+    def __init__(
+        self,
+        task: Task,
+        hypers: Sequence[Mapping[str, Any]],
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.hyper = stack(self.Hyperparameters, hypers, device)
+        self.runs, self.device = len(seeds), device
+        self.updates = 0  # gradient steps so far, offline and online
+
+    def prepare(self, batch: Batch) -> Batch:
+        """The minibatch as the losses see it."""
+        return batch
+
+    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """One gradient step for every run; returns metrics ``[R]``."""
+        raise TypeError(f"{type(self).__name__} defines no update")
+
+    def act(self, obs: Tensor, draws: Draws) -> Tensor:
+        """Actions for the environment, ``[R, ...]`` for ``obs`` ``[R, ...]``."""
+        raise TypeError(f"{type(self).__name__} defines no way to act")
+
+    def greedy(self, obs: Tensor) -> Tensor:
+        """Deterministic actions ``[R, B, ...]`` for ``obs`` ``[R, B, ...]``: what is evaluated."""
+        raise TypeError(f"{type(self).__name__} defines no greedy action")
+
+    # --- checkpoints: every network, optimiser and normaliser that is an attribute ----------------
+    def _parts(self) -> dict[str, Stacked | Adam | Normaliser]:
+        return {
+            name: part
+            for name, part in vars(self).items()
+            if isinstance(part, Stacked | Adam | Normaliser)
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next update depends on, run by run."""
+        state = {
+            f"{name}.{key}": value
+            for name, part in self._parts().items()
+            for key, value in part.state().items()
+        }
+        return {**state, "updates": torch.full((self.runs,), self.updates)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what ``state`` returned."""
+        for name, part in self._parts().items():
+            prefix = f"{name}."
+            part.load_state(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+        self.updates = int(state["updates"][0])
+
+
+class Normaliser:
+    """Standardises observations by the dataset's statistics, which travel with the agent.
+
+    ``std`` is widened by 1e-3 (specs/qcse.md 3): a dimension without spread must not blow up.
+    """
+
+    def __init__(self, runs: int, size: int, device: torch.device | str) -> None:
+        self.mean = torch.zeros(runs, 1, size, device=device)
+        self.std = torch.ones(runs, 1, size, device=device)
+
+    def fit(self, observations: np.ndarray) -> None:
+        """Statistics of ``observations`` ``[N, D]``, for every run."""
+        mean = observations.mean(0, dtype=np.float64)
+        std = observations.std(0, dtype=np.float64) + 1e-3
+        self.mean.copy_(torch.as_tensor(mean, dtype=torch.float32))
+        self.std.copy_(torch.as_tensor(std, dtype=torch.float32))
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """``[R, B, D]`` standardised."""
+        return (obs - self.mean) / self.std
+
+    def state(self) -> dict[str, Tensor]:
+        """Mean and standard deviation ``[R, D]``."""
+        return {"mean": self.mean[:, 0], "std": self.std[:, 0]}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what ``state`` returned."""
+        self.mean[:, 0], self.std[:, 0] = state["mean"], state["std"]

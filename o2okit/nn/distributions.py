@@ -1,0 +1,40 @@
+"""Policies' distributions: diagonal Gaussians, plain and squashed by tanh.
+
+Shapes: ``mean`` ``[R, B, A]``, ``log_std`` the same or ``[R, 1, A]``; log-probabilities are ``[R, B]``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+EDGE = 1 - 1e-5  # actions of a dataset are clipped to this before their tanh is undone
+
+
+def normal_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """log N(x | mean, std²), summed over the action's dimensions."""
+    z = (x - mean) * torch.exp(-log_std)
+    return -(0.5 * (z.square() + LOG_2PI) + log_std).sum(-1)
+
+
+def _log_derivative(u: Tensor) -> Tensor:
+    """Σ log(1 - tanh²(u)), in the form that does not cancel for large ``|u|``."""
+    return 2 * (math.log(2) - u - F.softplus(-2 * u)).sum(-1)
+
+
+def tanh_normal_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Action ``tanh(mean + std · noise)`` with its gradient, and its log-probability."""
+    u = mean + torch.exp(log_std) * noise
+    # (u - mean) / std is the noise itself, whose gradient is zero.
+    normal = -(0.5 * (noise.square() + LOG_2PI) + log_std).sum(-1)
+    return torch.tanh(u), normal - _log_derivative(u)
+
+
+def tanh_normal_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-probability of a given ``action`` in [-1, 1], which is clipped to ±0.99999 first."""
+    u = torch.atanh(action.clamp(-EDGE, EDGE))
+    return normal_log_prob(u, mean, log_std) - _log_derivative(u)

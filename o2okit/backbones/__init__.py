@@ -1,9 +1,41 @@
 """One file per offline/online algorithm. ``BACKBONES`` is the registry."""
 
+from o2okit.backbones.awac import AWAC
+from o2okit.backbones.base import Agent
+from o2okit.backbones.bc import BC
+from o2okit.backbones.cal_ql import CalQL
+from o2okit.backbones.cql import CQL
 from o2okit.backbones.cql_discrete import DiscreteCQL
 from o2okit.backbones.dqn import DQN
+from o2okit.backbones.iql import IQL
 from o2okit.backbones.sac import SAC
+from o2okit.backbones.td3 import TD3
+from o2okit.backbones.td3_bc import TD3BC
 
-BACKBONES = {"dqn": DQN, "cql-discrete": DiscreteCQL, "sac": SAC}
+BACKBONES: dict[str, type[Agent]] = {
+    "bc": BC,
+    "td3+bc": TD3BC,
+    "awac": AWAC,
+    "iql": IQL,
+    "cql": CQL,
+    "cal-ql": CalQL,
+    "sac": SAC,
+    "td3": TD3,
+    "dqn": DQN,
+    "cql-discrete": DiscreteCQL,
+}
 
-__all__ = ["BACKBONES", "DQN", "SAC", "DiscreteCQL"]
+__all__ = [
+    "AWAC",
+    "BACKBONES",
+    "BC",
+    "CQL",
+    "DQN",
+    "IQL",
+    "SAC",
+    "TD3",
+    "TD3BC",
+    "Agent",
+    "CalQL",
+    "DiscreteCQL",
+]

@@ -1,4 +1,4 @@
-"""What the backbones for continuous actions share: observations, rewards, acting."""
+"""What the backbones for continuous actions share: observations, rewards, twin critics, acting."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from o2okit.backbones.base import Agent, Normaliser
 from o2okit.data import Batch, Dataset
 from o2okit.hyper import per_run, static
+from o2okit.nn import Adam, StackedMLP
 from o2okit.streams import Draws
 from o2okit.tasks import Task
 
@@ -20,8 +21,11 @@ from o2okit.tasks import Task
 class ActorCriticHyperparameters:
     """What all of them have. Defaults: specs/qcse.md 3 (the values of the authors' code)."""
 
-    hidden: tuple[int, ...] = static((256, 256), "", "spec 3", low=1)
+    hidden: tuple[int, ...] = static((256, 256), "", "spec 3; actor", low=1)
+    critic_hidden: tuple[int, ...] = static((256, 256), "", "spec 3; critics", low=1)
     batch_size: int = static(256, "B", "spec 3", low=1)
+    actor_lr: float = static(3e-4, "", "spec 3, Adam")
+    critic_lr: float = static(3e-4, "", "spec 3, Adam")
     discount: float = per_run(0.99, "γ", "spec 3", high=1)
     target_rate: float = static(0.005, "τ", "spec 3, Polyak averaging", high=1)
     normalise: bool = static(True, "", "spec 3, observations by the dataset's mean and std + 1e-3")
@@ -43,6 +47,13 @@ class ActorCritic(Agent):
         self.obs_size, self.act_size = task.obs_size, task.act_size
         self.normaliser = Normaliser(self.runs, task.obs_size, device)
 
+    def make_critics(self, seeds: Sequence[int], **kind: Any) -> None:
+        """Twin critics, their targets and their optimiser."""
+        sizes = (self.obs_size + self.act_size, *self.hyper.critic_hidden, 1)
+        self.critic = StackedMLP(seeds, sizes, name="critic", members=2, device=self.device, **kind)
+        self.target_critic = self.critic.copy()
+        self.critic_adam = Adam([self.critic], self.hyper.critic_lr)
+
     def fit(self, dataset: Dataset) -> None:
         """Takes the dataset's statistics, before the first update."""
         if self.hyper.normalise:
@@ -56,6 +67,21 @@ class ActorCritic(Agent):
             next_obs=self.normaliser(batch.next_obs),
             reward=batch.reward * scale + bias,
         )
+
+    # --- critics ----------------------------------------------------------------------------------
+    def q(self, critic: StackedMLP, obs: Tensor, action: Tensor, **kind: Any) -> Tensor:
+        """``[R, E, B]``; ``frozen=True``: the gradient goes to the action alone."""
+        return critic(torch.cat([obs, action], dim=-1), **kind)[..., 0]
+
+    def backup(self, batch: Batch, next_value: Tensor) -> Tensor:
+        """R + γ (1 - terminated) · next_value, ``[R, B]``."""
+        return batch.reward + self.hyper.discount[:, None] * (1 - batch.terminated) * next_value
+
+    def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum of the critics' mean squared errors ``[R]``, and its metrics ``[R]``."""
+        q = self.q(self.critic, batch.obs, batch.action)
+        loss = (q - target[:, None]).square().mean(-1).sum(-1)
+        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean((1, 2))}
 
     # --- acting -----------------------------------------------------------------------------------
     def explore(self, obs: Tensor, draws: Draws) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from o2okit.data import Batch
+from o2okit.data import Batch, Dataset
 from o2okit.hyper import stack
 from o2okit.nn import Adam, Stacked
 from o2okit.streams import Draws
@@ -28,6 +28,8 @@ class Agent:
 
     Hyperparameters: ClassVar[type]
     version: ClassVar[int] = 1  # part of a run's id: raise it when a change alters results
+    needs_returns: ClassVar[bool] = False  # Monte-Carlo returns in the minibatch
+    discrete: ClassVar[bool] = False  # for tasks whose observations and actions are indices
 
     def __init__(
         self,
@@ -39,6 +41,9 @@ class Agent:
         self.hyper = stack(self.Hyperparameters, hypers, device)
         self.runs, self.device = len(seeds), device
         self.updates = 0  # gradient steps so far, offline and online
+
+    def fit(self, dataset: Dataset) -> None:
+        """Takes what it needs of the dataset, before the first update."""
 
     def prepare(self, batch: Batch) -> Batch:
         """The minibatch as the losses see it."""

@@ -57,6 +57,7 @@ class DQN(Agent):
 
     Hyperparameters = DQNHyperparameters
     version = 1
+    discrete = True
 
     def __init__(
         self,

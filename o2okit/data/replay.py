@@ -17,7 +17,8 @@ REPLAYS = ("offline", "online", "mixed", "half")
 class Batch(NamedTuple):
     """A minibatch per run: ``[R, B]``, observations and actions with their own trailing sizes.
 
-    ``terminated`` is 1.0 where no value follows; a time-out is not a termination.
+    ``terminated`` is 1.0 where no value follows; a time-out is not a termination. ``mc_return`` is the
+    discounted return to go of the transition's episode, -inf where it is not known.
     """
 
     obs: Tensor
@@ -25,6 +26,7 @@ class Batch(NamedTuple):
     reward: Tensor
     next_obs: Tensor
     terminated: Tensor
+    mc_return: Tensor | None = None  # where the replay holds it
 
 
 class Replay:
@@ -40,6 +42,7 @@ class Replay:
         dataset: may be ``None`` for ``online``.
         runs: ``R``.
         capacity: online transitions per run; the oldest are overwritten.
+        returns: Monte-Carlo returns ``[N]`` of the dataset's rows; minibatches have them then.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Replay:
         *,
         runs: int,
         capacity: int,
+        returns: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if kind not in REPLAYS:
@@ -61,7 +65,7 @@ class Replay:
         self.offline = 0 if dataset is None or kind == "online" else len(dataset)
         self.online, self._next = 0, 0  # rows filled per run, and the row to be written
         obs, action = (1, 1) if task.discrete else (task.obs_size, task.act_size)
-        self._sizes = (obs, action, 1, obs, 1)
+        self._sizes = (obs, action, 1, obs, 1) + (() if returns is None else (1,))
         # float32 holds the numbers of the toy maze's cells exactly, too.
         self.rows = torch.zeros(self.offline + runs * capacity, sum(self._sizes), device=device)
         if self.offline:
@@ -71,9 +75,10 @@ class Replay:
                 dataset.rewards,
                 dataset.next_observations,
                 dataset.terminals,
+                returns,
             )
             parts = self.rows[: self.offline].split(self._sizes, dim=1)
-            for storage, column in zip(parts, columns, strict=True):
+            for storage, column in zip(parts, columns, strict=False):
                 storage.copy_(torch.as_tensor(column).view(storage.shape))
         self._base = self.offline + torch.arange(runs, device=device) * capacity
 
@@ -83,10 +88,25 @@ class Replay:
 
     def add(self, transition: Batch) -> None:
         """Stores one transition per run: fields ``[R]`` or ``[R, size]``."""
-        fields = [value.to(torch.float32).view(self.runs, -1) for value in transition]
+        fields = [value.to(torch.float32).view(self.runs, -1) for value in transition[:5]]
+        if len(self._sizes) > 5:  # unknown until the episode ends
+            fields.append(fields[0].new_full((self.runs, 1), -torch.inf))
         self.rows[self._base + self._next] = torch.cat(fields, dim=1)
         self._next = (self._next + 1) % self.capacity
         self.online = min(self.online + 1, self.capacity)
+
+    def episode_rows(self, run: int, length: int) -> Tensor:
+        """The rows of the last ``length`` transitions of a run, oldest first, as far as they are held."""
+        places = torch.arange(self._next - min(length, self.online), self._next, device=self.device)
+        return self._base[run] + places % self.capacity
+
+    def rewards(self, rows: Tensor) -> Tensor:
+        """Rewards ``[n]`` of given rows."""
+        return self.rows[rows, sum(self._sizes[:2])]
+
+    def set_returns(self, rows: Tensor, returns: Tensor) -> None:
+        """Writes the Monte-Carlo returns ``[n]`` of given rows, once they are known."""
+        self.rows[rows, -1] = returns.to(self.rows)
 
     def sample(self, u: Tensor) -> Batch:
         """Rows drawn uniformly by ``u`` ``[R, B]`` in [0, 1)."""
@@ -101,10 +121,11 @@ class Replay:
         else:
             index = (u * len(self)).long() + shift
         rows = self.rows.index_select(0, index.flatten()).view(*index.shape, -1)
-        obs, action, reward, next_obs, terminated = rows.split(self._sizes, dim=2)
+        obs, action, reward, next_obs, terminated, *rest = rows.split(self._sizes, dim=2)
         if self.discrete:
             obs, action, next_obs = (x[..., 0].long() for x in (obs, action, next_obs))
-        return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0])
+        mc_return = rest[0][..., 0] if rest else None
+        return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0], mc_return)
 
     # --- checkpoints ------------------------------------------------------------------------------
     def state(self) -> dict[str, Tensor]:

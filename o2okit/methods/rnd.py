@@ -4,7 +4,7 @@
 
 Numbered departures from the paper:
     1. The bonus has no value head and no discount of its own: it is added to the reward (GDE, 4.1).
-    2. Observations are one-hot here, so they are not standardised.
+    2. Cells are one-hot and not standardised; other observations come standardised from the backbone.
     3. std(e) runs over every error seen so far, not over returns (specs/gde.md 3).
 """
 
@@ -49,7 +49,7 @@ class RND(Naive):
     ) -> None:
         super().__init__(task, hypers, seeds, device)
         sizes = (task.obs_size, *self.hyper.hidden, self.hyper.features)
-        kind = {"one_hot": True, "device": device}
+        kind = {"one_hot": task.discrete, "device": device}
         self.frozen = StackedMLP(seeds, sizes, name="rnd/target", trainable=False, **kind)
         self.predictor = StackedMLP(seeds, sizes, name="rnd/predictor", **kind)
         self.adam = Adam([self.predictor], self.hyper.lr)

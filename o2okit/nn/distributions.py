@@ -16,7 +16,7 @@ EDGE = 1 - 1e-5  # actions of a dataset are clipped to this before their tanh is
 
 
 def normal_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """log N(x | mean, std²), summed over the action's dimensions."""
+    """Log N(x | mean, std²), summed over the action's dimensions."""
     z = (x - mean) * torch.exp(-log_std)
     return -(0.5 * (z.square() + LOG_2PI) + log_std).sum(-1)
 

@@ -19,10 +19,10 @@ from typing import Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from o2okit.errors import unknown
+from o2okit.nn.products import Products
 from o2okit.streams import generator
 
 torch.set_flush_denormal(True)
@@ -171,179 +171,51 @@ class StackedMLP(Stacked):
         super().__init__(values, device=device, trainable=trainable)
         self.layer_weights = self.layer_views(self.flat)
         if one_hot:
-            self._first_row = torch.arange(self.runs, device=device)[:, None] * self.sizes[0]
+            self.first_row = torch.arange(self.runs, device=device)[:, None] * self.sizes[0]
 
-    def __call__(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+    def __call__(
+        self, x: Tensor, *, frozen: bool = False, only: int | None = None, half: bool = False
+    ) -> Tensor:
         """``[R, B]`` indices (one-hot) or ``[R, B, in]`` values -> ``[R, B, out]`` (or ``[R, E, B, out]``).
 
-        With members, ``x`` may also be ``[R, E, B, in]``: inputs of their own for each. ``frozen``: the
-        gradient goes to ``x`` alone, as an actor's loss needs it of a critic.
+        With members, ``x`` may also be ``[R, E, B, in]``: inputs of their own for each.
+
+        Args:
+            x: the input.
+            frozen: the gradient goes to ``x`` alone, as an actor's loss needs it of a critic.
+            only: the one member that is evaluated (frozen); the output has no axis for members then.
+            half: products in bfloat16; parameters, their gradient and the output stay float32.
         """
-        members, runs = self.members or 1, self.runs
-        if self.members and x.dim() == 3:
+        members, runs = self.members, self.runs
+        if only is not None:
+            frozen, members = True, None
+        if members and x.dim() == 3:
             x = x[:, None].expand(-1, members, -1, -1)
-        if self.members:
+        if members:
             x = x.reshape(runs * members, *x.shape[2:])
         single = x.shape[1] == 1
         if single:
             x = x.expand(-1, 2, *x.shape[2:])
-        h = _Forward.apply(x, self.flat.detach() if frozen else self.flat, self)
+        frozen = frozen or not torch.is_grad_enabled()
+        h = Products.apply(x, self.flat.detach() if frozen else self.flat, self, only, half)
         if single:
             h = h[:, :1]
-        return h.view(runs, members, *h.shape[1:]) if self.members else h
-
-    def copy(self) -> Self:
-        """As ``Stacked.copy``."""
-        twin = super().copy()
-        twin.layer_weights = twin.layer_views(twin.flat)
-        return twin
+        return h.view(runs, members, *h.shape[1:]) if members else h
 
     def layer_views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Weights ``[R·E, in, out]`` and biases ``[R·E, 1, out]`` of each layer."""
         parts = [part.view(-1, *part.shape[-2:]) for part in self.views(flat)]
         return list(zip(parts[::2], parts[1::2], strict=True))
 
+    def layers(self, only: int | None) -> list[tuple[Tensor, Tensor]]:
+        """As ``layer_views`` of the parameters; of one member ``[R, in, out]``."""
+        if only is None:
+            return self.layer_weights
+        parts = [part[:, only] for part in self.weights]
+        return list(zip(parts[::2], parts[1::2], strict=True))
 
-class _Forward(torch.autograd.Function):
-    """The whole network as one node: its gradient goes straight into a tensor laid out like ``flat``.
-
-    Autograd's own graph of the same products needs a node, a copy and several small kernels per layer.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, flat: Tensor, network: StackedMLP) -> Tensor:
-        (first, bias), *rest = network.layer_weights
-        size = (first.shape[0], x.shape[1])
-        if network.one_hot:
-            x = x + network._first_row
-            h = F.embedding(x, first.view(-1, first.shape[-1])) + bias
-        else:
-            h = torch.baddbmm(bias, x, first, out=_take(*size, first.shape[-1], like=flat))
-        hidden = []
-        for weight, bias in rest[:-1]:
-            hidden.append(h.relu_())
-            h = torch.baddbmm(bias, h, weight, out=_take(*size, weight.shape[-1], like=flat))
-        hidden.append(h.relu_())
-        h = torch.baddbmm(rest[-1][1], h, rest[-1][0])
-        if any(ctx.needs_input_grad):
-            ctx.network = network
-            ctx.save_for_backward(x, flat, *hidden)
-        else:
-            _give(hidden)
-        return h
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        network, (x, flat, *hidden) = ctx.network, ctx.saved_tensors
-        wants_x, wants_flat, _ = ctx.needs_input_grad
-        layers = network.layer_weights
-        gradient = torch.empty_like(flat) if wants_flat else None
-        if wants_flat:
-            gradient[flat.numel() - network.padding :] = 0.0
-        gradients = network.layer_views(gradient) if wants_flat else None
-        grad = grad.contiguous()
-        used = []
-        for number in range(len(layers) - 1, -1, -1):
-            weight = layers[number][0]
-            below = hidden[number - 1] if number else x
-            if wants_flat:
-                into, bias_into = gradients[number]
-                torch.sum(grad, 1, keepdim=True, out=bias_into)
-                if number == 0 and network.one_hot:
-                    rows = torch.ops.aten.embedding_dense_backward(
-                        grad, x, weight.shape[0] * weight.shape[1], -1, False
-                    )
-                    into.copy_(rows.view_as(into))
-                else:
-                    torch.bmm(below.mT, grad, out=into)
-            if number:
-                product = torch.mul if weight.shape[-1] == 1 else torch.bmm
-                grad = product(grad, weight.mT, out=_take(*below.shape, like=flat))
-                torch.ops.aten.threshold_backward.grad_input(grad, below, 0, grad_input=grad)
-                used.append(grad)
-            elif wants_x:
-                grad = torch.bmm(grad, weight.mT)
-        _give(hidden + used)
-        return grad if wants_x else None, gradient, None
-
-
-_free: dict[tuple, list[Tensor]] = {}
-
-
-def _take(*shape: int, like: Tensor) -> Tensor:
-    """A buffer of the given shape that nothing else uses.
-
-    The allocator returns large blocks to the system and gets them back, page by page, at every update.
-    """
-    free = _free.get((shape, like.device))
-    return free.pop() if free else torch.empty(shape, device=like.device)
-
-
-def _give(buffers: Sequence[Tensor]) -> None:
-    """Returns buffers that ``_take`` gave."""
-    for buffer in buffers:
-        _free.setdefault((tuple(buffer.shape), buffer.device), []).append(buffer)
-
-
-class Adam:
-    """Adam over the flat parameters of networks; one fused step serves all runs.
-
-    Args:
-        networks: whose parameters it trains.
-        lr: learning rate, the same for all runs of the cohort.
-    """
-
-    def __init__(self, networks: Sequence[Stacked], lr: float) -> None:
-        self.networks = tuple(networks)
-        self.flats = [network.flat for network in networks]
-        self.optimiser = torch.optim.Adam(self.flats, lr=lr, fused=True)
-
-    def step(self, loss: Tensor) -> None:
-        """One step on ``loss`` ``[R]``: runs share no parameters, so the sum separates."""
-        self.apply(self.gradient(loss))
-
-    def gradient(self, loss: Tensor) -> tuple[Tensor, ...]:
-        """Gradient of ``loss`` ``[R]``, laid out as the flat parameters of each network."""
-        return torch.autograd.grad(loss.sum(), self.flats)
-
-    def apply(self, gradients: Sequence[Tensor]) -> None:
-        """One step along what ``gradient`` returned."""
-        for flat, gradient in zip(self.flats, gradients, strict=True):
-            flat.grad = gradient
-        self.optimiser.step()
-
-    @property
-    def lr(self) -> float:
-        """The learning rate; schedules set it."""
-        return self.optimiser.param_groups[0]["lr"]
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        self.optimiser.param_groups[0]["lr"] = value
-
-    def state(self) -> dict[str, Tensor]:
-        """First and second moment ``[R, P]`` and the number of steps ``[R]``."""
-        parts: dict[str, list[Tensor]] = {"first": [], "second": []}
-        steps = 0
-        for network, flat in zip(self.networks, self.flats, strict=True):
-            state = self.optimiser.state.get(flat)
-            if not state:
-                empty = torch.zeros_like(flat)
-                state = {"step": torch.zeros(()), "exp_avg": empty, "exp_avg_sq": empty}
-            steps = int(state["step"])
-            parts["first"].append(network.pack(state["exp_avg"]))
-            parts["second"].append(network.pack(state["exp_avg_sq"]))
-        moments = {name: torch.cat(part, dim=1) for name, part in parts.items()}
-        return {"steps": torch.full((self.networks[0].runs,), steps), **moments}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what ``state`` returned. The runs must have done equally many steps."""
-        sizes = [sum(math.prod(shape) for shape in network.shapes) for network in self.networks]
-        first, second = (state[name].split(sizes, dim=1) for name in ("first", "second"))
-        for number, (network, flat) in enumerate(zip(self.networks, self.flats, strict=True)):
-            moments = {"step": torch.tensor(float(state["steps"][0]), device=flat.device)}
-            for name, packed in (("exp_avg", first), ("exp_avg_sq", second)):
-                moments[name] = torch.zeros_like(flat)
-                network.unpack(packed[number], moments[name])
-            self.optimiser.state[flat] = moments
+    def copy(self) -> Self:
+        """As ``Stacked.copy``."""
+        twin = super().copy()
+        twin.layer_weights = twin.layer_views(twin.flat)
+        return twin

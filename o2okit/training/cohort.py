@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from o2okit.backbones import BACKBONES
-from o2okit.data import Batch, Replay
+from o2okit.data import Batch, Dataset, Replay
 from o2okit.methods import METHODS
-from o2okit.streams import Streams
+from o2okit.streams import Draws, Streams
 from o2okit.tasks import Key, Task, task
 from o2okit.training.spec import RunSpec
 
@@ -39,9 +39,12 @@ class Cohort:
             self.task,
             spec.dataset,
             runs=self.runs,
-            capacity=spec.steps if self.online else 0,
+            capacity=(spec.capacity or spec.steps) if self.online else 0,
+            returns=self._returns(spec.dataset),
             device=device,
         )
+        if spec.dataset is not None:
+            self.agent.fit(spec.dataset)
         self.streams = Streams(seeds, spec.phase, device)
         self.batch_size = self.agent.hyper.batch_size
         self.step = 0
@@ -54,18 +57,40 @@ class Cohort:
             self.obs, _ = self.env.reset()
             self.episode = {"return": np.zeros(self.runs), "length": np.zeros(self.runs, int)}
 
+    def _returns(self, dataset: Dataset | None) -> Tensor | None:
+        """Monte-Carlo returns of the dataset's rows, for backbones that learn from them."""
+        if not self.agent.needs_returns:
+            return None
+        if dataset is None:
+            return torch.zeros(0)
+        ends = dataset.terminals | dataset.timeouts
+        return torch.from_numpy(self.agent.returns(dataset.rewards, dataset.terminals, ends))
+
+    def _store_returns(self, run: int, length: int, terminated: bool) -> None:
+        """The returns of the episode of a run that has just ended."""
+        rows = self.replay.episode_rows(run, length)
+        rewards = self.replay.rewards(rows).cpu().numpy()
+        ends = np.zeros(len(rewards), dtype=bool)
+        ends[-1] = True
+        returns = self.agent.returns(rewards, ends & terminated, ends)
+        self.replay.set_returns(rows, torch.from_numpy(returns))
+
     # --- one step ---------------------------------------------------------------------------------
     def advance(self) -> None:
-        """One update offline; one environment step and one update online."""
+        """One update offline; one environment step and its updates online."""
+        spec = self.specs[0]
         if self.online:
             self._interact()
-        if not self.online or self.step >= self.specs[0].learning_starts:
-            draws = self.streams.at(self.step)
-            batch = self.replay.sample(draws.uniform("minibatch", self.batch_size))
-            batch = self.agent.prepare(batch)
-            batch = batch._replace(reward=self.method.reward(batch))
-            self._metrics = self.agent.update(batch, draws) | self.method.extra_updates(batch)
+        if not self.online or self.step >= spec.learning_starts:
+            for update in range(spec.updates_per_step):
+                self._update(self.streams.at(self.step * spec.updates_per_step + update))
         self.step += 1
+
+    def _update(self, draws: Draws) -> None:
+        batch = self.replay.sample(draws.uniform("minibatch", self.batch_size))
+        batch = self.agent.prepare(batch)
+        batch = batch._replace(reward=self.method.reward(batch))
+        self._metrics |= self.agent.update(batch, draws) | self.method.extra_updates(batch)
 
     def _interact(self) -> None:
         obs = torch.from_numpy(self.obs).to(self.device)
@@ -80,6 +105,8 @@ class Cohort:
         self.episode["return"] += reward
         self.episode["length"] += 1
         for run in np.flatnonzero(terminated | truncated):
+            if self.agent.needs_returns:
+                self._store_returns(run, int(self.episode["length"][run]), bool(terminated[run]))
             row = {key: value[run].item() for key, value in self.episode.items()}
             if self.task.outcomes:
                 row["outcome"] = self.task.outcomes[info["outcome"][run]]
@@ -104,16 +131,17 @@ class Cohort:
                 rows["metrics"].append({"step": self.step, **values})
 
     # --- checkpoints: the state of a run is one container -----------------------------------------
-    def state(self) -> dict[str, Tensor]:
+    def state(self, finished: bool = False) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, run axis first.
 
-        Random numbers are missing on purpose: they are a function of seed and step.
+        Random numbers are missing on purpose: they are a function of seed and step. A ``finished`` run
+        has no next step: its replay and its environment are left out.
         """
         parts: dict[str, Mapping[str, Any]] = {
             "agent": self.agent.state(),
             "method": self.method.state(),
         }
-        if self.online:
+        if self.online and not finished:
             parts |= {"replay": self.replay.state(), "env": self.env.state()}
             parts["episode"] = self.episode
         return {

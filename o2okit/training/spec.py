@@ -34,9 +34,11 @@ class RunSpec:
         hyper: the backbone's hyper-parameters; what is left out takes its default.
         method: name in ``METHODS``; ``method_hyper`` as ``hyper``.
         dataset: what ``replay`` draws from; may be ``None`` online.
-        replay: ``offline``, ``online`` or ``mixed``.
+        replay: name in ``REPLAYS``.
+        capacity: online transitions that are kept, the newest; 0 keeps all.
         start: the run whose agent this one continues with, optimiser included.
         learning_starts: online steps before the first update.
+        updates_per_step: updates per environment step.
         eval_every: steps between evaluations; there is one at step 0 and one at the end.
         eval_episodes: greedy episodes per evaluation.
         snapshot_every: steps between copies of the agent that are kept; 0 keeps none.
@@ -56,7 +58,9 @@ class RunSpec:
     dataset: Dataset | None = None
     replay: str = "offline"
     start: RunSpec | None = None
+    capacity: int = 0
     learning_starts: int = 0
+    updates_per_step: int = 1
     eval_every: int = 500
     eval_episodes: int = 1
     snapshot_every: int = 0
@@ -78,16 +82,27 @@ class RunSpec:
             ("eval_episodes", 1),
             ("snapshot_every", 0),
             ("learning_starts", 0),
+            ("updates_per_step", 1),
+            ("capacity", 0),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise UserError(f"{name} must be a whole number >= {low}; got {value!r}.")
+        agent = BACKBONES[self.backbone]
+        if agent.discrete != task(self.task).discrete:
+            fit = sorted(key for key, b in BACKBONES.items() if b.discrete != agent.discrete)
+            raise UserError(
+                f"backbone {self.backbone!r} is not made for the actions of task {self.task!r}. "
+                f"Allowed: {', '.join(fit)}."
+            )
         if self.phase == "offline" and self.replay != "offline":
             raise UserError(f"an offline run draws from its dataset; got replay={self.replay!r}.")
         if self.dataset is None and self.replay != "online":
             raise UserError(f"replay={self.replay!r} needs a dataset.")
+        if self.phase == "offline" and self.updates_per_step != 1:
+            raise UserError("an offline step is one update; updates_per_step is for online runs.")
         # Complete from here on, so that a later change of a default can't change an old run's id.
-        backbone = BACKBONES[self.backbone].Hyperparameters
+        backbone = agent.Hyperparameters
         object.__setattr__(self, "hyper", hyper.complete(backbone, self.hyper))
         method = METHODS[self.method].Hyperparameters
         object.__setattr__(self, "method_hyper", hyper.complete(method, self.method_hyper))
@@ -102,7 +117,10 @@ class RunSpec:
                     f"its start {getattr(start, name)!r}."
                 )
         cls = BACKBONES[self.backbone].Hyperparameters
-        ours, theirs = (hyper.split(cls, run.hyper)[1].get("hidden") for run in (self, start))
+        ours, theirs = (
+            {k: v for k, v in hyper.split(cls, run.hyper)[1].items() if k.endswith("hidden")}
+            for run in (self, start)
+        )
         if ours != theirs:
             raise UserError(f"a run continues one with the same networks: {ours} against {theirs}.")
 
@@ -120,7 +138,9 @@ class RunSpec:
             "seed": self.seed,
             "dataset": data and {"name": data.name, "source": data.source, "sha256": data.hash},
             "replay": self.replay,
+            "capacity": self.capacity,
             "learning_starts": self.learning_starts,
+            "updates_per_step": self.updates_per_step,
             "eval_every": self.eval_every,
             "eval_episodes": self.eval_episodes,
             "snapshot_every": self.snapshot_every,

@@ -14,9 +14,7 @@ Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +27,7 @@ from torch import Tensor
 
 from o2okit import paths
 from o2okit.errors import UserError
+from o2okit.files import replacing
 from o2okit.training.spec import RunSpec
 
 T = TypeVar("T")
@@ -43,22 +42,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises ``StoreError`` where the disk is full or the folder is read-only; the old file stays.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name, too
-        finally:
-            os.close(folder)
+        with replacing(path) as beside:
+            beside.write_bytes(data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
         raise StoreError(
             f"could not write {path}: {error.strerror}. What was written before is intact: free space "
             "or mend the permissions (O2OKIT_RUNS moves the run store), then start the same command "

@@ -165,7 +165,8 @@ def _train_cohort(
 
     title = f"{label} {first.phase} {first.backbone} x{len(specs)}".strip()
     progress = Progress(title, first.steps, cohort.step)
-    began = last = time.monotonic()
+    began, cost = time.monotonic(), 0.0
+    last = began
     with Threads(device) as threads:
         while cohort.step < first.steps:
             threads.tick(cohort.step)
@@ -178,13 +179,16 @@ def _train_cohort(
             if first.snapshot_every and cohort.step % first.snapshot_every == 0:
                 agent = {f"agent/{key}": value for key, value in cohort.agent.state().items()}
                 _save(folders, f"snapshots/{cohort.step:08d}", agent, cohort.step)
-            late = time.monotonic() - last >= checkpoint_seconds
+            # A large replay takes its time: saving may take a twentieth of the whole.
+            late = time.monotonic() - last >= max(checkpoint_seconds, 20 * cost)
             if done or (late and cohort.step % LOOK_EVERY == 0):
+                saving = time.monotonic()
                 # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones not.
                 for folder, rows in zip(folders, cohort.rows, strict=True):
                     folder.write_tables(rows)
-                _save(folders, "checkpoint", cohort.state(), cohort.step)
+                _save(folders, "checkpoint", cohort.state(finished=done), cohort.step)
                 last = time.monotonic()
+                cost = last - saving
     progress.close()
     for folder, rows in zip(folders, cohort.rows, strict=True):
         result = {

@@ -26,7 +26,7 @@ def torch_twin(stack: StackedMLP, run: int) -> nn.Sequential:
 def test_forward_and_adam_agree_with_one_pytorch_network_per_run(one_hot):
     stack = StackedMLP(SEEDS, (9, 32, 16, 5), one_hot=one_hot, name="test")
     twins = [torch_twin(stack, run) for run in range(3)]
-    adam = Adam(stack, lr=1e-2)
+    adam = Adam([stack], lr=1e-2)
     optimisers = [torch.optim.Adam(twin.parameters(), lr=1e-2) for twin in twins]
     torch.manual_seed(0)
     for _ in range(5):
@@ -64,8 +64,8 @@ def test_initial_parameters_depend_on_the_seed_and_the_name_alone():
 def test_no_gradient_crosses_the_run_axis():
     stack = StackedMLP(SEEDS, (9, 8, 2), name="q")
     loss = stack(torch.randn(3, 6, 9)).square().mean((1, 2))
-    gradients = torch.autograd.grad(loss[1], stack.weights)
-    for gradient in gradients:
+    (flat,) = torch.autograd.grad(loss[1], stack.flat)
+    for gradient in stack.views(flat):
         assert (gradient[[0, 2]] == 0).all()
         assert (gradient[1] != 0).any()
 
@@ -85,7 +85,7 @@ def test_a_run_has_the_same_bits_in_every_cohort(runs, one_hot):
     def trained(seeds):
         # Wide enough for the products of one run to take another path than those of several.
         stack = StackedMLP(seeds, (9, 256, 256, 3), one_hot=one_hot, name="q")
-        adam = Adam(stack, lr=1e-2)
+        adam = Adam([stack], lr=1e-2)
         rng = torch.Generator().manual_seed(0)
         for _ in range(30):
             x = (
@@ -112,7 +112,7 @@ def test_a_copy_is_frozen_and_independent():
     target, x = stack.copy(), torch.randn(3, 5, 9)
     before = target(x)
     assert not before.requires_grad
-    Adam(stack, lr=0.1).step(stack(x).square().mean((1, 2)))
+    Adam([stack], lr=0.1).step(stack(x).square().mean((1, 2)))
     assert (target(x) == before).all()
     assert (stack(x) != before).any()
     target.copy_from(stack)
@@ -137,11 +137,11 @@ def test_adam_state_continues_exactly():
         adam.step(stack(torch.randn(3, 8, 9, generator=rng)).square().mean((1, 2)))
 
     stack = StackedMLP(SEEDS, (9, 8, 2), name="q")
-    adam, rng = Adam(stack, lr=1e-2), torch.Generator().manual_seed(1)
+    adam, rng = Adam([stack], lr=1e-2), torch.Generator().manual_seed(1)
     for _ in range(3):
         step(stack, adam, rng)
     twin = StackedMLP(SEEDS, (9, 8, 2), name="q")
-    resumed, same_rng = Adam(twin, lr=1e-2), torch.Generator()
+    resumed, same_rng = Adam([twin], lr=1e-2), torch.Generator()
     twin.unpack(stack.pack(stack.flat), twin.flat)
     resumed.load_state(copy.deepcopy(adam.state()))
     same_rng.set_state(rng.get_state())

@@ -93,10 +93,11 @@ def test_a_cohort_shares_all_but_seeds_and_per_run_values():
     ("changes", "message"),
     [
         ({"task": "toy-mase"}, "Did you mean 'toy-maze'"),
-        ({"backbone": "cql"}, "unknown backbone"),
+        ({"backbone": "cqll"}, "unknown backbone"),
+        ({"backbone": "cql"}, "Allowed: cql-discrete, dqn"),
         ({"method": "rnf"}, "Did you mean 'rnd'"),
         ({"phase": "of"}, "Allowed: offline, online"),
-        ({"replay": "half"}, "Allowed: offline, online, mixed"),
+        ({"replay": "halve"}, "Allowed: offline, online, mixed, half"),
         ({"replay": "mixed"}, "draws from its dataset"),
         ({"dataset": None}, "needs a dataset"),
         ({"steps": 0}, "steps must be a whole number >= 1"),

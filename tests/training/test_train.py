@@ -166,7 +166,7 @@ def test_a_run_holds_what_the_store_promises(uninterrupted):
     assert environment["dataset"] == dict(DATA.provenance)
     assert run.evaluations()["step"].tolist() == list(range(0, STEPS + 1, 100))
     assert run.folder.result()["steps"] == STEPS
-    assert run.state()["replay/obs"].shape == (STEPS,)
+    assert not any(key.startswith("replay/") for key in run.state())  # it has no next step
     offline = RunStore(run.folder.path.parent).folder(run.spec.start)
     assert offline.table("evaluations")["return"].iloc[-1] == run.evaluations()["return"].iloc[0]
 

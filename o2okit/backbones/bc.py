@@ -1,0 +1,58 @@
+"""BC: imitation of the dataset by a deterministic policy.
+
+L_π = mean_B,A (π(s) - a)²
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from o2okit.backbones.actor_critic import ActorCritic, ActorCriticHyperparameters
+from o2okit.data import Batch
+from o2okit.nn import Adam, StackedMLP
+from o2okit.streams import Draws
+from o2okit.tasks import Task
+
+
+class BC(ActorCritic):
+    """A cohort of imitating agents; arguments as for ``Agent``. It has no critics."""
+
+    Hyperparameters = ActorCriticHyperparameters
+    version = 1
+
+    def __init__(
+        self,
+        task: Task,
+        hypers: Sequence[Mapping[str, Any]],
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(task, hypers, seeds, device)
+        sizes = (self.obs_size, *self.hyper.hidden, self.act_size)
+        self.actor = StackedMLP(seeds, sizes, name="actor", device=device)
+        self.actor_adam = Adam([self.actor], self.hyper.actor_lr)
+
+    # --- policy -----------------------------------------------------------------------------------
+    def mode(self, obs: Tensor) -> Tensor:
+        """π(s)."""
+        return torch.tanh(self.actor(obs))
+
+    def explore(self, obs: Tensor, draws: Draws) -> Tensor:
+        """π(s): nothing tells good noise from bad."""
+        return self.mode(obs)
+
+    # --- loss and update --------------------------------------------------------------------------
+    def actor_loss(self, batch: Batch) -> Tensor:
+        """Mean squared error ``[R]``."""
+        return (self.mode(batch.obs) - batch.action).square().mean((1, 2))
+
+    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """One step of the actor."""
+        loss = self.actor_loss(batch)
+        self.actor_adam.step(loss)
+        self.updates += 1
+        return {"actor_loss": loss.detach()}

@@ -1,0 +1,210 @@
+"""Every backbone for continuous actions against plain single-run code and the specs' check values."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from o2okit.backbones import BACKBONES
+from o2okit.backbones.gaussian import GaussianActorCritic
+from o2okit.backbones.iql import expectile_loss
+from o2okit.data import Batch
+from o2okit.hyper import complete
+from o2okit.streams import Streams
+from o2okit.tasks import task
+
+sys.path.insert(0, str(Path(__file__).parent))
+from reference import REFERENCES, flat  # noqa: E402
+
+TASK = task("hopper")
+CONTINUOUS = [name for name, backbone in BACKBONES.items() if not backbone.discrete]
+B = 32
+
+
+def make(name, seeds=(3, 8), **hyper):
+    """A cohort; lists give each run its own value."""
+    hyper = {"batch_size": B, "hidden": (24, 24), "critic_hidden": (24, 24), **hyper}
+    runs = [
+        {key: value[run] if isinstance(value, list) else value for key, value in hyper.items()}
+        for run in range(len(seeds))
+    ]
+    cls = BACKBONES[name]
+    return cls(TASK, [complete(cls.Hyperparameters, run) for run in runs], seeds)
+
+
+def minibatch(runs, step=0):
+    rng = torch.Generator().manual_seed(step)
+    obs, next_obs = torch.randn(2, runs, B, TASK.obs_size, generator=rng)
+    action = torch.rand(runs, B, TASK.act_size, generator=rng) * 2 - 1
+    reward, mc_return = torch.randn(2, runs, B, generator=rng)
+    terminated = (torch.rand(runs, B, generator=rng) < 0.2).float()
+    return Batch(obs, action, reward, next_obs, terminated, mc_return * 3)
+
+
+def of_run(batch, run):
+    return Batch(*(field[run] for field in batch))
+
+
+def test_every_continuous_backbone_has_a_reference():
+    assert sorted(CONTINUOUS) == sorted(REFERENCES)
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_updates_agree_with_plain_single_run_code(name):
+    """Different hyper-parameters in the two runs, five updates, every network compared."""
+    settings = {"discount": [0.9, 0.99]}
+    if name in ("cql", "cal-ql"):
+        settings |= {"weight": [5.0, 1.0], "n_actions": 3}
+    if name == "iql":
+        settings |= {"expectile": [0.7, 0.9], "beta": [3.0, 10.0], "cosine_steps": 8}
+    agent = make(name, **settings)
+    streams = Streams((3, 8), "offline")
+    singles = [REFERENCES[name](agent, run) for run in range(2)]
+    for step in range(5):
+        batch, draws = minibatch(2, step), streams.at(step)
+        agent.update(batch, draws)
+        for run, single in enumerate(singles):
+            noise = {key: value[1][step][run] for key, value in streams._blocks.items()}
+            single.update(of_run(batch, run), noise)
+    for run, single in enumerate(singles):
+        for part, modules in single.parameters.items():
+            ours, theirs = getattr(agent, part), flat(modules)
+            mine = ours.pack(ours.flat)[run]
+            assert (mine - theirs).abs().max() < 2e-5, part
+            assert (mine - theirs).abs().mean() < 1e-6, part
+    assert agent.updates == 5
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_a_run_is_the_same_alone_and_among_others(name):
+    def trained(seeds, resume_at=None):
+        agent, streams = make(name, seeds), Streams(seeds, "offline")
+        for step in range(6):
+            if step == resume_at:
+                state = {key: value.clone() for key, value in agent.state().items()}
+                agent = make(name, seeds)
+                agent.load_state(state)
+                streams = Streams(seeds, "offline")
+            batch = minibatch(1, step)
+            many = Batch(*(field.expand(len(seeds), *field.shape[1:]) for field in batch))
+            agent.update(many, streams.at(step))
+        return agent.state()
+
+    alone, among, resumed = trained((3,)), trained((0, 3, 7)), trained((3, 9), resume_at=3)
+    for key, value in alone.items():
+        assert (value[0] == among[key][1]).all(), key
+        assert (value[0] == resumed[key][0]).all(), key
+    assert (alone["actor.parameters"][0] != among["actor.parameters"][2]).any()
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_actions_are_in_range_and_evaluation_uses_no_noise(name):
+    agent, streams = make(name), Streams((3, 8), "online")
+    obs = torch.randn(2, TASK.obs_size) * 3
+    first = agent.act(obs, streams.at(0))
+    assert first.shape == (2, TASK.act_size)
+    assert (first != agent.greedy(obs[:, None])[:, 0]).any()  # uniform before anything is learnt
+    agent.update(minibatch(2), streams.at(0))
+    actions = torch.stack([agent.act(obs, streams.at(step)) for step in range(50)])
+    assert actions.abs().max() <= 1
+    assert (actions.std(0) > 0).all() == (name != "bc")
+    greedy = agent.greedy(obs[:, None].expand(-1, 4, -1))
+    assert (greedy == greedy[:, :1]).all()
+    assert greedy.abs().max() <= 1
+
+
+def test_observations_are_standardised_and_rewards_scaled():
+    agent = make("iql", reward_scale=[2.0, 1.0], reward_bias=[0.0, -1.0])
+    agent.normaliser.mean.fill_(1.0)
+    agent.normaliser.std.fill_(4.0)
+    batch = minibatch(2)
+    seen = agent.prepare(batch)
+    assert torch.allclose(seen.obs, (batch.obs - 1) / 4)
+    assert torch.allclose(seen.next_obs, (batch.next_obs - 1) / 4)
+    assert torch.allclose(seen.reward[0], batch.reward[0] * 2)
+    assert torch.allclose(seen.reward[1], batch.reward[1] - 1)
+    twin = make("iql")
+    twin.load_state(agent.state())
+    obs = torch.randn(2, 5, TASK.obs_size)
+    assert (twin.greedy(obs) == agent.greedy(obs)).all()  # the statistics travelled
+
+
+# --- check values ---------------------------------------------------------------------------------
+class Script:
+    """A critic that answers what it is told: ``[E, B, N]`` in the order data, uniform, policy."""
+
+    def __init__(self, agent, values):
+        self.values = torch.as_tensor(values, dtype=torch.float32)
+        agent.many_q = lambda critic, obs, actions: self.values[None]
+
+
+def difference(agent, values, log_probs, mc_return=None):
+    Script(agent, values)
+    log_probs = torch.tensor(log_probs)[None]
+    rows, n, act = log_probs.shape[1], log_probs.shape[2], agent.act_size
+    zeros = torch.zeros(1, rows)
+    returns = None if mc_return is None else torch.tensor(mc_return)[None]
+    batch = Batch(zeros, torch.zeros(1, rows, act), zeros, zeros, zeros, returns)
+    actions = torch.zeros(1, rows, n, act)
+    loss, result, _ = agent.conservative_loss(batch, zeros, actions, log_probs)
+    return loss, result
+
+
+def test_cql_logsumexp_of_a_constant_q_and_uniform_densities():
+    """specs/qcse.md 6: q + log 30 + |A| log 2; |A| = 6, q = 0."""
+    agent = make("cql", (0,))
+    _, result = difference(agent, torch.zeros(2, 4, 31), [[6 * math.log(0.5)] * 30] * 4)
+    assert result[0].tolist() == pytest.approx([7.560080] * 2, abs=1e-5)
+
+
+def test_cql_and_cal_ql_differences_by_hand():
+    """specs/qcse.md 6: N = 1, Q = (1, 2, 0), log density = (log ½, -0.3, -1.2), data Q 1.5."""
+    values, log_probs = [[[1.5, 1.0, 2.0, 0.0]]] * 2, [[math.log(0.5), -0.3, -1.2]]
+    loss, plain = difference(make("cql", (0,), n_actions=1), values, log_probs)
+    assert plain[0].tolist() == pytest.approx([1.430173] * 2, abs=1e-6)
+    assert loss.item() == pytest.approx(2 * 1.5**2)
+    agent = make("cal-ql", (0,), n_actions=1)
+    assert difference(agent, values, log_probs, [1.0])[1][0, 0].item() == pytest.approx(
+        1.696048, abs=1e-6
+    )
+    unknown = difference(agent, values, log_probs, [-math.inf])[1][0, 0].item()
+    assert unknown == pytest.approx(1.430173, abs=1e-6)
+    off = make("cal-ql", (0,), n_actions=1, calibrate=False)
+    assert difference(off, values, log_probs, [1.0])[1][0, 0].item() == pytest.approx(
+        1.430173, abs=1e-6
+    )
+
+
+def test_cql_penalty_with_fixed_weight_and_with_a_multiplier():
+    """specs/qcse.md 3: α' w (diff - gap), α' = e at the start, its loss -½ Σ α' w (diff - gap)."""
+    agent = make("cql", weight=[5.0, 5.0], gap=[0.0, 0.8])
+    penalty, loss = agent.penalty(torch.tensor([[1.0, 2.0], [1.0, 2.0]], requires_grad=True))
+    excess = 5 * (0.2 + 1.2)
+    assert penalty.tolist() == pytest.approx([15.0, math.e * excess])
+    assert loss.tolist() == pytest.approx([0.0, -0.5 * math.e * excess])
+
+
+def test_expectile_loss():
+    """specs/qcse.md 6 (τ = 0.7, mean 0.95) and specs/gde.md 6 (τ = 0.9)."""
+    u = torch.tensor([[1.0, -2.0]])
+    assert expectile_loss(u, torch.tensor([0.7])).mean().item() == pytest.approx(0.95)
+    u = torch.tensor([[-2.0, 1.0, 3.0]])
+    assert expectile_loss(u, torch.tensor([0.9]))[0].tolist() == pytest.approx([0.4, 0.9, 8.1])
+
+
+@pytest.mark.parametrize(
+    ("scaled", "weights"),
+    [
+        ([-1.0, 0.0, 2.0, 10.0], [0.367879, 1.0, 7.389056, 100.0]),  # specs/qcse.md 6
+        ([-1.0, 2.0, 5.0], [0.367879, 7.389056, 100.0]),  # specs/gde.md 6, λ A
+    ],
+)
+def test_advantage_weights(scaled, weights):
+    agent = make("awac", (0,))
+    assert isinstance(agent, GaussianActorCritic)
+    for value, weight in zip(scaled, weights, strict=True):
+        obs, action = torch.randn(1, 1, TASK.obs_size), torch.zeros(1, 1, TASK.act_size)
+        _, metrics = agent.weighted_imitation(obs, action, torch.tensor([[value]]))
+        assert metrics["weight"].item() == pytest.approx(weight, abs=1e-5)

@@ -1,6 +1,7 @@
 """o2okit: replications of offline-to-online reinforcement learning papers.
 
-A notebook needs one name: ``o2okit.study("gde/toy_maze", profile="laptop")``.
+A notebook needs one name: ``o2okit.study("gde/toy_maze", profile="laptop")``. For a comparison of one's own:
+``o2okit.pretrain(task, backbone, seeds=...)`` and ``o2okit.finetune(task, backbone, method, seeds=...)``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "__version__", "default_profile", "study"]
+__all__ = ["UserError", "__version__", "default_profile", "finetune", "pretrain", "study"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from o2okit.papers import study
 
         return study
+    if name in ("finetune", "pretrain"):
+        from o2okit import experiment
+
+        return getattr(experiment, name)
     if name == "UserError":
         from o2okit.errors import UserError
 

@@ -21,9 +21,11 @@ RANKS = {
     "methods": 3,
     "training": 4,
     "report": 5,
+    "experiment": 6,
     "papers": 6,
     "batch": 7,
     "cli": 8,
+    "cli_data": 8,
     "doctor": 8,
 }
 BESIDE = {("data", "tasks")}  # of equal rank, and still allowed

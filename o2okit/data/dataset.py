@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -58,12 +58,23 @@ class Dataset:
         for key in FIELDS:
             array = np.ascontiguousarray(getattr(self, key))
             digest.update(json.dumps([key, str(array.dtype), array.shape]).encode())
-            digest.update(array.tobytes())
+            digest.update(array.data)
         return digest.hexdigest()
 
     def episodes(self) -> list[slice]:
         """The episodes as slices; a last one without an end mark counts too."""
-        ends = np.flatnonzero(self.terminals | self.timeouts) + 1
-        if not ends.size or ends[-1] != len(self):
-            ends = np.append(ends, len(self))
-        return [slice(int(a), int(b)) for a, b in zip(np.append(0, ends), ends, strict=False)]
+        return episode_slices(self.terminals | self.timeouts)
+
+    def select(self, rows: np.ndarray, label: str) -> Dataset:
+        """The dataset of these ``rows`` (numbers); ``label`` goes into its name and provenance."""
+        fields = {key: getattr(self, key)[rows] for key in FIELDS}
+        provenance = {**self.provenance, "selected": label, "selected_from": self.hash}
+        return replace(self, name=f"{self.name}/{label}", provenance=provenance, **fields)
+
+
+def episode_slices(ends: np.ndarray) -> list[slice]:
+    """The episodes of rows whose last ones are marked ``[N]``; an unmarked rest is one, too."""
+    stops = np.flatnonzero(ends) + 1
+    if not stops.size or stops[-1] != len(ends):
+        stops = np.append(stops, len(ends))
+    return [slice(int(a), int(b)) for a, b in zip(np.append(0, stops), stops, strict=False)]

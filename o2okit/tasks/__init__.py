@@ -1,18 +1,19 @@
-"""Every task in one table: names -> environment, episode rules, sizes."""
+"""Every task in one table: names -> environment, episode rules, sizes, reference scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
 import gymnasium as gym
-from gymnasium.vector import VectorEnv
+import numpy as np
 
-from o2okit.errors import unknown
-from o2okit.tasks import locomotion, maze
+from o2okit.errors import UserError, unknown
+from o2okit.tasks import maze
 from o2okit.tasks.keys import Key
+from o2okit.tasks.table import TASKS
+from o2okit.tasks.task import Task
 
-__all__ = ["TASKS", "Key", "Task", "task"]
+__all__ = ["FAMILIES", "TASKS", "Key", "Task", "normalised_score", "task", "tasks_of"]
+
+FAMILIES = tuple(dict.fromkeys(task.family for task in TASKS.values()))
 
 gym.register(
     "o2okit/ToyMaze-v0",
@@ -22,53 +23,42 @@ gym.register(
 )
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is known of a task.
-
-    Attributes:
-        name: the name used everywhere.
-        vector: makes one environment per key; they step together and reset in the same step.
-        obs_size: dimension of an observation; how many there are where they are discrete.
-        act_size: the same for actions.
-        discrete: observations and actions are indices.
-        horizon: steps after which an episode is cut off (a time-out, not a termination).
-        outcomes: names of the values of ``info["outcome"]``.
-        version: part of a run's id; raise it when a change to the environment alters results.
-    """
-
-    name: str
-    vector: Callable[[Sequence[Key]], VectorEnv]
-    obs_size: int
-    act_size: int
-    horizon: int
-    discrete: bool = False
-    outcomes: tuple[str, ...] = ()
-    version: int = 1
-
-
-TASKS = {
-    "toy-maze": Task(
-        name="toy-maze",
-        vector=lambda keys: maze.ToyMazeVector(len(keys)),
-        obs_size=maze.GEOMETRY.n_cells,
-        act_size=4,
-        discrete=True,
-        horizon=maze.HORIZON,
-        outcomes=maze.OUTCOMES,
-    ),
-}
-for _name, _robot, _obs, _act in (
-    ("halfcheetah", locomotion.HalfCheetah, 17, 6),
-    ("hopper", locomotion.Hopper, 11, 3),
-    ("walker2d", locomotion.Walker2d, 17, 6),
-    ("ant", locomotion.Ant, 111, 8),
-):
-    TASKS[_name] = Task(_name, lambda keys, robot=_robot: robot(keys, 1000), _obs, _act, 1000)
-
-
 def task(name: str) -> Task:
     """Looks a task up. Raises ``UserError`` with the allowed names."""
     if name not in TASKS:
         raise unknown("task", name, TASKS)
     return TASKS[name]
+
+
+def tasks_of(family: str) -> list[Task]:
+    """The tasks of a family (``FAMILIES``), in the table's order. Raises ``UserError``."""
+    if family not in FAMILIES:
+        raise unknown("family", family, FAMILIES)
+    return [task for task in TASKS.values() if task.family == family]
+
+
+def normalised_score(name: str, value: float | np.ndarray) -> np.ndarray:
+    """D4RL's normalised score, ``100 (value - min) / (max - min)``.
+
+    Args:
+        name: of a task.
+        value: returns of episodes, or their mean, any shape; for a task whose ``scored`` is
+            ``success`` (the binary ones) the fraction of episodes that succeed.
+
+    Raises:
+        UserError: the task is unknown or has no reference scores, or a fraction is none.
+    """
+    found, value = task(name), np.asarray(value, dtype=np.float64)
+    if found.reference is None:
+        scored = ", ".join(family for family in FAMILIES if tasks_of(family)[0].reference)
+        raise UserError(
+            f"task {name!r} has no reference scores, so no normalised score. Report its return. "
+            f"Scores exist for the tasks of: {scored}."
+        )
+    if found.scored == "success" and ((value < 0) | (value > 1)).any():
+        raise UserError(
+            f"the score of {name!r} is 100 times the fraction of episodes that succeed, between 0 "
+            f"and 1; got {value!r}. Pass that fraction, not the return."
+        )
+    low, high = found.reference
+    return 100.0 * (value - low) / (high - low)

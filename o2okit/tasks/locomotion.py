@@ -7,6 +7,7 @@ in the terminal reward and in Walker2d's friction.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import gymnasium.envs.mujoco
@@ -16,6 +17,11 @@ import numpy as np
 from o2okit.tasks.mujoco_vector import MujocoVector
 
 ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
+
+
+@cache
+def _model(xml: str) -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_path(str(ASSETS / xml))
 
 
 class Locomotion(MujocoVector):
@@ -29,7 +35,7 @@ class Locomotion(MujocoVector):
 
     def make_model(self) -> mujoco.MjModel:
         """Gymnasium's file."""
-        return mujoco.MjModel.from_xml_path(str(ASSETS / self.xml))
+        return _model(self.xml)
 
     def start(self, env: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The resting pose with a little noise."""
@@ -107,9 +113,13 @@ class Ant(Locomotion):
         zeros = np.zeros((self.num_envs, self.padding))
         return np.concatenate([self.qpos[:, 2:], self.qvel, zeros], axis=1)
 
+    def seen(self, data: mujoco.MjData) -> tuple[np.ndarray, ...]:
+        """Also where the torso was at the last evaluation of the kinematics."""
+        return data.qpos, data.qvel, data.xpos[1]
+
     def position(self) -> np.ndarray:
-        """The torso as of the last evaluation of the kinematics, as gymnasium measures it."""
-        return np.array([data.xpos[1, :1] for data in self.data])
+        """The torso's x, as gymnasium measures it."""
+        return self.extra[:, :1]
 
     def healthy(self) -> np.ndarray:
         """Height, and that every number is finite."""

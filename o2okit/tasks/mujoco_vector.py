@@ -21,6 +21,7 @@ from o2okit.streams import generator
 from o2okit.tasks.keys import Key
 
 FEW = 4  # environments below which threads cost more than they bring
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION  # all that the next step of a simulation depends on
 
 
 @cache
@@ -41,23 +42,34 @@ class MujocoVector(VectorEnv):
             environment starts from numbers that depend on its key and on n alone.
         horizon: steps after which an episode is cut off.
         threads: that step the simulations; default: all cores.
+
+    Attributes:
+        qpos, qvel: positions ``[n, nq]`` and velocities ``[n, nv]``.
+        extra: what else ``seen`` names, ``[n, k]``.
+        elapsed, episode: steps in the current episode and episodes begun, ``[n]``.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP}
     frame_skip: ClassVar[int]
+    own_state: ClassVar[
+        tuple[str, ...]
+    ] = ()  # a subclass's arrays [n, ...] that ``state`` includes
 
     def __init__(self, keys: Sequence[Key], horizon: int, threads: int | None = None) -> None:
         self.keys, self.num_envs, self.horizon = tuple(keys), len(keys), horizon
         self.threads = min(threads or len(os.sched_getaffinity(0)), self.num_envs // FEW + 1)
         self.model = self.make_model()
+        self.models = [self.model] * self.threads
         self.data = [mujoco.MjData(self.model) for _ in keys]
-        self._qpos = [data.qpos for data in self.data]  # views: attribute look-ups are not free
-        self._qvel = [data.qvel for data in self.data]
-        self._ctrl = [data.ctrl for data in self.data]
         self.dt = self.model.opt.timestep * self.frame_skip
         self.init_qpos, self.init_qvel = self.data[0].qpos.copy(), self.data[0].qvel.copy()
-        self.qpos = np.tile(self.init_qpos, (self.num_envs, 1))
-        self.qvel = np.tile(self.init_qvel, (self.num_envs, 1))
+        # Views are taken once, and one call copies a simulation out: look-ups are not free.
+        self._ctrl = [data.ctrl for data in self.data]
+        self._seen = [self.seen(data) for data in self.data]
+        self._table = np.stack([np.concatenate(seen) for seen in self._seen])
+        self._rows = list(self._table)
+        ends = (self.model.nq, self.model.nq + self.model.nv)
+        self.qpos, self.qvel, self.extra = np.split(self._table, ends, axis=1)
         self.elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self.episode = np.zeros(self.num_envs, dtype=np.int64)
         obs = spaces.Box(-np.inf, np.inf, (self.observe().shape[1],), np.float32)
@@ -69,7 +81,7 @@ class MujocoVector(VectorEnv):
 
     # --- what a robot defines ---------------------------------------------------------------------
     def make_model(self) -> mujoco.MjModel:
-        """The compiled model."""
+        """The compiled model; it may be shared with other vectors."""
         raise TypeError(f"{type(self).__name__} defines no model")
 
     def start(self, env: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -77,12 +89,8 @@ class MujocoVector(VectorEnv):
         raise TypeError(f"{type(self).__name__} defines no start")
 
     def observe(self) -> np.ndarray:
-        """Observations ``[n, obs]`` (float64) of ``self.qpos`` and ``self.qvel``."""
+        """Observations ``[n, obs]`` (float64) of ``self.qpos``, ``self.qvel`` and ``self.extra``."""
         raise TypeError(f"{type(self).__name__} defines no observation")
-
-    def position(self) -> np.ndarray:
-        """What the reward's displacement is measured on, ``[n, k]``, before and after a step."""
-        return self.qpos[:, :1].copy()
 
     def reward(
         self, before: np.ndarray, actions: np.ndarray
@@ -90,14 +98,29 @@ class MujocoVector(VectorEnv):
         """(reward, terminated, outcome) ``[n]`` after a step from position ``before``."""
         raise TypeError(f"{type(self).__name__} defines no reward")
 
+    def position(self) -> np.ndarray:
+        """What the reward's displacement is measured on, ``[n, k]``, before and after a step."""
+        return self.qpos[:, :1]
+
+    def control(self, actions: np.ndarray) -> np.ndarray:
+        """The actuators' inputs ``[n, nu]`` for clipped actions."""
+        return actions
+
+    def seen(self, data: mujoco.MjData) -> tuple[np.ndarray, ...]:
+        """Views that are copied out after every step: position, velocity, and what else is needed."""
+        return data.qpos, data.qvel
+
+    def furnish(self, model: mujoco.MjModel, env: int) -> None:
+        """Writes into a model what an episode of ``env`` changes in it; by default nothing."""
+
     # --- stepping ---------------------------------------------------------------------------------
     def reset(self, *, seed: Any = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         """A new episode everywhere. The keys decide the starts; ``seed`` changes nothing."""
         self.episode[:] = 0
-        self._begin(np.arange(self.num_envs))
+        self._begin(range(self.num_envs))
         return self.observe().astype(np.float32), {}
 
-    def _begin(self, envs: np.ndarray) -> None:
+    def _begin(self, envs: Sequence[int]) -> None:
         for env in envs:
             seed, stream = self.keys[env]
             rng = generator(seed, stream, int(self.episode[env]))
@@ -107,68 +130,78 @@ class MujocoVector(VectorEnv):
 
     def place(self, env: int, qpos: np.ndarray, qvel: np.ndarray) -> None:
         """Puts one simulation into a state, at rest in every other respect."""
-        data = self.data[env]
-        mujoco.mj_resetData(self.model, data)
+        model, data = self.models[0], self.data[env]
+        self.furnish(model, env)
+        mujoco.mj_resetData(model, data)
         data.qpos[:], data.qvel[:] = qpos, qvel
-        mujoco.mj_forward(self.model, data)
-        self.qpos[env], self.qvel[env] = qpos, qvel
+        mujoco.mj_forward(model, data)
+        np.concatenate(self._seen[env], out=self._rows[env])
 
-    def _simulate(self, envs: Sequence[int], actions: np.ndarray) -> None:
+    def _simulate(self, model: mujoco.MjModel, envs: Sequence[int], control: np.ndarray) -> None:
         for env in envs:
-            self._ctrl[env][:] = actions[env]
-            mujoco.mj_step(self.model, self.data[env], self.frame_skip)
-            self.qpos[env], self.qvel[env] = self._qpos[env], self._qvel[env]
+            self.furnish(model, env)
+            self._ctrl[env][:] = control[env]
+            mujoco.mj_step(model, self.data[env], self.frame_skip)
+            np.concatenate(self._seen[env], out=self._rows[env])
 
     def step(
         self, actions: np.ndarray, active: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         """One control step; ``actions`` ``[n, act]``.
 
-        Environments outside ``active`` ``[n]`` (bool) rest: what is returned for them means nothing.
+        Environments outside ``active`` ``[n]`` (bool) rest: they do not move, earn nothing and do
+        not end.
         """
         actions = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
-        envs = range(self.num_envs) if active is None else np.flatnonzero(active).tolist()
-        before = self.position()
-        if self.threads == 1 or len(envs) < 2 * FEW:
-            self._simulate(envs, actions)
-        else:
-            parts = [envs[i :: self.threads] for i in range(self.threads)]
-            pool = _pool(os.getpid(), self.threads)
-            others = [pool.submit(self._simulate, part, actions) for part in parts[1:]]
-            self._simulate(parts[0], actions)  # the first part runs here, the others meanwhile
-            for other in others:
-                other.result()
+        active = np.ones(self.num_envs, bool) if active is None else np.asarray(active, bool)
+        before = self.position().copy()
+        self._advance(np.flatnonzero(active).tolist(), self.control(actions))
         reward, terminated, outcome = self.reward(before, actions)
-        self.elapsed += 1
+        reward, terminated = np.where(active, reward, 0.0), terminated & active
+        self.elapsed += active
         truncated = ~terminated & (self.elapsed >= self.horizon)
         final = obs = self.observe().astype(np.float32)
         ended = terminated | truncated
-        if active is not None:
-            ended &= active
         if ended.any():
-            self._begin(np.flatnonzero(ended))
+            self._begin(np.flatnonzero(ended).tolist())
             obs = self.observe().astype(np.float32)
         return obs, reward, terminated, truncated, {"final_obs": final, "outcome": outcome}
 
+    def _advance(self, envs: list[int], control: np.ndarray) -> None:
+        if self.threads == 1 or len(envs) < 2 * FEW:
+            self._simulate(self.models[0], envs, control)
+            return
+        pool = _pool(os.getpid(), self.threads)
+        parts = [envs[i :: self.threads] for i in range(self.threads)]
+        others = [
+            pool.submit(self._simulate, model, part, control)
+            for model, part in zip(self.models[1:], parts[1:], strict=True)
+        ]
+        self._simulate(self.models[0], parts[0], control)  # here, the others meanwhile
+        for other in others:
+            other.result()
+
     # --- checkpoints ------------------------------------------------------------------------------
     def state(self) -> dict[str, np.ndarray]:
-        """Everything the next step depends on, ``[n, ...]`` each."""
-        return {
-            "physics": np.stack([self._get(data) for data in self.data]),
-            "elapsed": self.elapsed,
-            "episode": self.episode,
-        }
+        """Everything the next step depends on, ``[n, ...]`` each.
+
+        ``seen`` is kept beside the physics: positions of bodies lag behind ``qpos`` by a substep, and
+        computing them anew would change the next observation or reward.
+        """
+        own = {name: getattr(self, name).copy() for name in ("elapsed", "episode", *self.own_state)}
+        physics = np.stack([self._get(data) for data in self.data])
+        return {"physics": physics, "seen": self._table.copy(), **own}
 
     def load_state(self, state: dict[str, np.ndarray]) -> np.ndarray:
         """Takes over what ``state`` returned; returns the current observations."""
-        for env, (data, physics) in enumerate(zip(self.data, state["physics"], strict=True)):
-            mujoco.mj_setState(self.model, data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
-            self.qpos[env], self.qvel[env] = data.qpos, data.qvel
-        self.elapsed, self.episode = (np.array(state[key]) for key in ("elapsed", "episode"))
+        for data, physics in zip(self.data, state["physics"], strict=True):
+            mujoco.mj_setState(self.model, data, physics, STATE)
+        self._table[:] = state["seen"]
+        for name in ("elapsed", "episode", *self.own_state):
+            getattr(self, name)[...] = state[name]
         return self.observe().astype(np.float32)
 
     def _get(self, data: mujoco.MjData) -> np.ndarray:
-        kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        state = np.empty(mujoco.mj_stateSize(self.model, kind))
-        mujoco.mj_getState(self.model, data, state, kind)
+        state = np.empty(mujoco.mj_stateSize(self.model, STATE))
+        mujoco.mj_getState(self.model, data, state, STATE)
         return state

@@ -5,7 +5,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import VectorEnv
 
 from o2okit.errors import UserError
-from o2okit.tasks import task
+from o2okit.tasks import Key, task
 from o2okit.tasks.maze import GEOMETRY, HORIZON, ToyMazeVector
 
 UP, DOWN, LEFT, RIGHT = range(4)
@@ -128,9 +128,9 @@ def test_render_shows_the_agent_and_the_goals():
 
 def test_the_task_table_makes_the_vector_environment():
     maze = task("toy-maze")
-    env = maze.vector(7)
+    env = maze.vector([Key(seed, "a") for seed in range(7)])
     assert isinstance(env, VectorEnv)
     assert env.num_envs == 7
-    assert (maze.n_observations, maze.n_actions, maze.horizon) == (291, 4, 200)
+    assert (maze.obs_size, maze.act_size, maze.horizon) == (291, 4, 200)
     with pytest.raises(UserError, match=r"unknown task 'toy-mase'.*Did you mean 'toy-maze'"):
         task("toy-mase")

@@ -1,0 +1,101 @@
+"""Milliseconds per update of each backbone: batch 256, 17 observations, 6 actions, 2x256 networks.
+
+    python benchmarks/updates.py [--json] [--threads 1 2] [--runs 1 5] [--seconds 3]
+
+The baseline is ``plain.py``: the same update as single-run PyTorch code is commonly written, in the same
+process, in turns with ours. Only the ratios mean anything on another machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import torch
+from plain import PLAIN
+
+from o2okit.backbones import BACKBONES
+from o2okit.data import Batch
+from o2okit.hyper import complete
+from o2okit.streams import Streams
+from o2okit.tasks import task
+
+TASK = task("halfcheetah")
+SETTINGS = {"cql": {"critic_hidden": (256,) * 3}, "cal-ql": {"critic_hidden": (256,) * 3}}
+ROUNDS = 3
+
+
+def minibatch(runs: int) -> Batch:
+    obs, next_obs = torch.randn(2, runs, 256, TASK.obs_size)
+    action = torch.rand(runs, 256, TASK.act_size) * 2 - 1
+    reward, returns = torch.randn(2, runs, 256)
+    return Batch(obs, action, reward, next_obs, torch.zeros(runs, 256), returns)
+
+
+def ours(name: str, runs: int) -> Callable[[], None]:
+    """An update with its random numbers and its preparation of the minibatch."""
+    cls, seeds, batch = BACKBONES[name], tuple(range(runs)), minibatch(runs)
+    hyper = complete(cls.Hyperparameters, SETTINGS.get(name, {}))
+    agent, streams = cls(TASK, [hyper] * runs, seeds), Streams(seeds, "offline")
+
+    def update() -> None:
+        agent.update(agent.prepare(batch), streams.at(agent.updates))
+
+    return update
+
+
+def plain(name: str) -> Callable[[], None]:
+    agent, batch = PLAIN[name](TASK.obs_size, TASK.act_size), minibatch(1)
+    fields = [field[0] for field in batch[:5]]
+    return lambda: agent.update(*fields)
+
+
+def milliseconds(update: Callable[[], None], seconds: float) -> float:
+    for _ in range(4):
+        update()
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        for _ in range(4):
+            update()
+        count += 4
+    return 1e3 * (time.perf_counter() - began) / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
+    parser.add_argument(
+        "--backbones", nargs="+", default=[n for n in BACKBONES if not BACKBONES[n].discrete]
+    )
+    args = parser.parse_args()
+    rows = []
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        for name in args.backbones:
+            updates = {f"R={runs}": ours(name, runs) for runs in args.runs}
+            if name in PLAIN:
+                updates["plain"] = plain(name)
+            best = dict.fromkeys(updates, float("inf"))
+            for _ in range(ROUNDS):  # in turns: what disturbs the machine disturbs all of them
+                for label, update in updates.items():
+                    best[label] = min(best[label], milliseconds(update, args.seconds / ROUNDS))
+            rows.append({"threads": threads, "backbone": name, **best})
+            if not args.json:
+                text = "  ".join(f"{label} {ms:7.2f} ms" for label, ms in best.items())
+                if "plain" in best:
+                    text += "  " + "  ".join(
+                        f"{best['plain'] * runs / best[f'R={runs}']:.2f}x at R={runs}"
+                        for runs in args.runs
+                    )
+                print(f"{threads} threads  {name:7s} {text}", flush=True)
+    if args.json:
+        print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

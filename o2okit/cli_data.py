@@ -1,0 +1,176 @@
+"""``o2okit data``: list, where, check, fetch, show."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from o2okit.errors import UserError
+
+if TYPE_CHECKING:
+    from o2okit.data.sources import Place
+
+SOURCE = "auto (the first place that has it), d4rl, minari, kit or a path"
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Adds ``data`` and its sub-commands. Imports nothing slow."""
+    data = commands.add_parser("data", help="datasets: what is there, fetch, check, show")
+    actions = data.add_subparsers(metavar="ACTION", required=True)
+
+    command = actions.add_parser("list", help="the tasks with data and what is on this machine")
+    command.set_defaults(command=_with_h5py(_list))
+
+    command = actions.add_parser("where", help="where a task's dataset is looked for")
+    command.add_argument("task")
+    command.set_defaults(command=_with_h5py(_where))
+
+    command = actions.add_parser("check", help="is a D4RL HDF5 file fit for use?")
+    command.add_argument("file")
+    command.add_argument("--task", help="otherwise taken from the file's name, if that is D4RL's")
+    command.set_defaults(command=_with_h5py(_check))
+
+    command = actions.add_parser("fetch", help="download D4RL's files, checked and resumable")
+    command.add_argument("task", nargs="+")
+    command.set_defaults(command=_with_h5py(_fetch))
+
+    command = actions.add_parser("show", help="statistics of a dataset beside the published ones")
+    command.add_argument("task")
+    command.add_argument("--source", default="auto", help=SOURCE)
+    command.add_argument("--rows", type=int, metavar="N", help="only the first N rows")
+    command.add_argument("--figure", metavar="FILE", help="a picture, too: .png, .pdf or .svg")
+    command.set_defaults(command=_with_h5py(_show))
+
+
+def _with_h5py(
+    command: Callable[[argparse.Namespace], int],
+) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        try:
+            return command(args)
+        except ModuleNotFoundError as error:
+            if error.name != "h5py":
+                raise
+            raise UserError(
+                "datasets need h5py. Install the extra: pip install 'o2okit[data]'."
+            ) from error
+
+    return run
+
+
+def _list(args: argparse.Namespace) -> int:
+    from o2okit.data.sources import FILES, where
+    from o2okit.tasks import TASKS
+
+    print(f"{'task':<28}{'D4RL file':>12}  here")
+    for name, task in TASKS.items():
+        if task.quality is None or task.quality == "binary":
+            continue
+        size = FILES[name].bytes if name in FILES else None
+        here = next((place for place in where(name) if place.found), None)
+        shown = f"{size / 1e6:,.0f} MB" if size else "?"
+        print(f"{name:<28}{shown:>12}  {_line(here) if here else '-'}")
+    print(
+        "\n`o2okit data fetch TASK` downloads D4RL's file; `o2okit data where TASK` lists all places."
+    )
+    return 0
+
+
+def _line(place: Place) -> str:
+    note = f" ({place.note})" if place.note else ""
+    return f"{place.source}: {place.path}{note}"
+
+
+def _where(args: argparse.Namespace) -> int:
+    from o2okit.data.sources import where
+
+    places = where(args.task)
+    used = next((place for place in places if place.usable), None)
+    for place in places:
+        state = "used" if place is used else "found" if place.usable else "-"
+        if place.found and not place.usable:
+            state = "WRONG"
+        print(f"{state:<7}{_line(place)}")
+    if used is None:
+        print(f"nothing is there yet: `o2okit data fetch {args.task}` downloads D4RL's file.")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from o2okit.data.check import check
+
+    verdict = check(args.file, args.task)
+    if verdict.error:
+        print(f"BAD   {verdict.error}")
+        return 1
+    task = f", as {verdict.task}" if verdict.task else ""
+    print(f"ok    {verdict.path}: {verdict.rows:,} rows{task}")
+    for note in verdict.notes:
+        print(f"note  {note}")
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from o2okit.data.fetch import fetch
+
+    last = [0.0]
+
+    def progress(root: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now - last[0] < 5 and done != total:
+            return
+        last[0] = now
+        share = f" of {total / 1e6:,.0f} MB ({done / total:.0%})" if total else " MB"
+        print(f"  {done / 1e6:,.0f}{share} from {root}", file=sys.stderr, flush=True)
+
+    failed = 0
+    for task in args.task:
+        try:
+            print(f"{task}: {fetch(task, progress=progress)}")
+        except UserError as error:
+            if len(args.task) == 1:
+                raise
+            print(f"o2okit: {error}", file=sys.stderr)  # the others may still come
+            failed += 1
+    return 1 if failed else 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from o2okit.data import sources, statistics
+
+    if args.rows is not None and args.rows < 2:
+        raise UserError(f"--rows needs at least 2, the rows of one transition; got {args.rows}.")
+    place, rows = sources.load_rows(args.task, args.source, first=args.rows)
+    found = statistics.describe(rows, args.task)
+    first = f", first {len(rows):,} rows" if args.rows is not None else ""
+    print(f"{args.task}\nsource      {_line(place)}{first}")
+    for label, value in (
+        (
+            "episodes",
+            f"{found.episodes:,}, {found.lengths.min():,} to {found.lengths.max():,} steps",
+        ),
+        ("ends", f"{found.terminals:,} terminals, {found.timeouts:,} time-outs"),
+        ("unfinished", f"{found.unfinished:,} rows at the end"),
+        ("rewards", f"{found.reward_min:.4g} to {found.reward_max:.4g} a step"),
+    ):
+        print(f"{label:<12}{value}")
+    table = statistics.compare(found)
+    print("\n" + table.to_string(float_format=lambda x: f"{x:,.4f}", na_rep="-"))
+    distance = statistics.state_distance(found)
+    if distance is None:
+        print("\nstates: no published moments to compare with")
+    else:
+        worst, shift = distance.largest_shift
+        print(
+            f"\nstates: means off by {distance.mean_shift:.3f} published standard deviations on average, "
+            f"at most {shift:.3f} (dimension {worst}); spread {distance.spread:.3f} of the published"
+        )
+    if args.figure is not None:
+        from o2okit.data.figure import draw
+
+        caption = f"source: {_line(place)}{first}"
+        print(f"\nfigure: {draw(rows, found, caption, args.figure)}")
+    return 0

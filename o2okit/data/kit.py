@@ -1,0 +1,206 @@
+"""Kit datasets: D4RL's recipes with the policies that the kit ships.
+
+    random          uniform actions
+    medium, expert  sampled actions of the snapshots that return what D4RL's files do
+    medium-replay   every snapshot from random to medium in turn
+    medium-expert   half medium, half expert
+
+Numbered departures from D4RL:
+    1. medium-replay stands for the replay buffer of one run: as many transitions of each snapshot, in
+       the order of training, instead of the run's own.
+    2. Several environments run side by side. Each is followed until its share is full and its episode
+       has ended; the file has one environment's episodes after the other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import o2okit
+from o2okit.data.hdf5 import write_hdf5
+from o2okit.data.policies import Ladder, Snapshot, ladder
+from o2okit.errors import UserError
+from o2okit.streams import generator
+from o2okit.tasks import Key, Task, task
+
+ROWS = {"smoke": 20_000, "laptop": 200_000, "paper": 1_000_000}  # specs/tasks.md 6
+SHARE = 2_000  # rows per environment at least: episodes should end before their share does
+MOST = 50  # environments side by side at most
+
+Fields = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of a dataset and who collects it; ``None`` acts uniformly."""
+
+    label: str
+    share: float
+    snapshot: Snapshot | None
+
+
+def recipe(name: str, policies: Ladder | None) -> list[Part]:
+    """The parts of a quality. Raises ``UserError`` where the ladder does not reach it."""
+    if name == "random":
+        return [Part("random", 1.0, None)]
+    if name == "medium-expert":
+        halves = [recipe(half, policies) for half in ("medium", "expert")]
+        return [Part(part.label, part.share / 2, part.snapshot) for half in halves for part in half]
+    if name == "medium-replay":
+        last = max(snapshot.step for snapshot, _ in policies.role("medium"))
+        steps = [snapshot for snapshot in policies.snapshots if snapshot.step <= last]
+        share = 1 / (len(steps) + 1)
+        return [Part("random", share, None)] + [_part(s, share) for s in steps]
+    return [_part(snapshot, share) for snapshot, share in policies.role(name)]
+
+
+def _part(snapshot: Snapshot, share: float) -> Part:
+    return Part(f"SAC at {snapshot.step:,} steps", share, snapshot)
+
+
+def act(
+    snapshot: Snapshot | None, obs: np.ndarray, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Sampled actions ``[n, A]`` for ``obs`` ``[n, D]``; uniform without a snapshot."""
+    if snapshot is None:
+        return rng.uniform(-1, 1, (len(obs), size)).astype(np.float32)
+    noise = torch.from_numpy(rng.standard_normal((len(obs), size), dtype=np.float32))
+    return snapshot.sample(torch.from_numpy(obs), noise).numpy()
+
+
+def collect(
+    where: Task,
+    snapshot: Snapshot | None,
+    rows: int,
+    *,
+    seed: int,
+    stream: str,
+    progress: Callable[[int], Any] = lambda rows: None,
+) -> Fields:
+    """Rolls one policy out.
+
+    Args:
+        where: the task; its environment is stepped.
+        snapshot: who acts; ``None`` uniformly.
+        rows: at least so many come back, in whole episodes.
+        seed: equal seeds give equal rows, on one machine.
+        stream: what the random numbers are for.
+        progress: called with the number of new rows.
+
+    Returns:
+        Fields of D4RL's format, ``[N, ...]``, ``N >= rows``.
+    """
+    n = max(1, min(MOST, rows // SHARE))
+    env = where.vector([Key(seed, f"{stream}/start/{i}") for i in range(n)])
+    rng = generator(seed, f"{stream}/actions")
+    quota = -(-rows // n)
+    obs, _ = env.reset()
+    active, done = np.ones(n, dtype=bool), np.zeros(n, dtype=np.int64)
+    steps: list[tuple[np.ndarray, ...]] = []
+    while active.any():
+        actions = act(snapshot, obs, where.act_size, rng)
+        following, reward, terminated, truncated, info = env.step(actions, active)
+        steps.append(
+            (obs, actions, reward, terminated, truncated, info["final_obs"], active.copy())
+        )
+        done += active
+        progress(int(active.sum()))
+        active &= ~((terminated | truncated) & (done >= quota))
+        obs = following
+    columns = [np.stack(column, axis=1) for column in zip(*steps, strict=True)]  # [n, steps, ...]
+    kept = columns.pop()
+    names = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
+    return {name: column[kept] for name, column in zip(names, columns, strict=True)}
+
+
+def episode_returns(
+    where: Task, snapshot: Snapshot | None, episodes: int, *, seed: int, stream: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths ``[episodes]`` of as many sampled episodes."""
+    env = where.vector([Key(seed, f"{stream}/start/{i}") for i in range(episodes)])
+    rng = generator(seed, f"{stream}/actions")
+    obs, _ = env.reset()
+    returns, lengths = np.zeros(episodes), np.zeros(episodes)
+    active = np.ones(episodes, dtype=bool)
+    while active.any():
+        actions = act(snapshot, obs, where.act_size, rng)
+        obs, reward, terminated, truncated, _ = env.step(actions, active)
+        returns += np.where(active, reward, 0.0)
+        lengths += active
+        active &= ~(terminated | truncated)
+    return returns, lengths
+
+
+def build(
+    name: str,
+    rows: int,
+    path: Path,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], Any] = lambda rows: None,
+) -> Path:
+    """Collects the kit dataset of a task and writes it in D4RL's format.
+
+    Args:
+        name: name of the task, ``hopper-medium-v2``.
+        rows: transitions.
+        path: the file to write.
+        seed: equal seeds give equal files, on one machine.
+        progress: called with the number of new rows.
+
+    Raises:
+        UserError: the kit can't build this dataset; it says why and what else there is.
+    """
+    where = task(name)
+    if where.family != "locomotion" or where.quality is None:
+        raise UserError(
+            f"the kit has no recipe for {name!r} yet; it builds the datasets of the locomotion tasks. "
+            f"Put D4RL's file where `o2okit data where {name}` looks."
+        )
+    policies = None if where.quality == "random" else ladder(where.environment)
+    parts = recipe(where.quality, policies)
+    ends = np.rint(np.cumsum([part.share for part in parts]) * rows).astype(int)
+    pieces: list[Fields] = []
+    for number, (part, size) in enumerate(zip(parts, np.diff(ends, prepend=0), strict=True)):
+        stream = f"kit/{where.environment}/{number}/{part.label}"
+        pieces.append(
+            collect(where, part.snapshot, size, seed=seed, stream=stream, progress=progress)
+        )
+    fields = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+    # The file is full in the middle of an episode, which has no end mark: as in D4RL's files.
+    fields = {key: value[:rows] for key, value in fields.items()}
+    return write_hdf5(path, fields, _provenance(where, parts, policies, rows, seed, fields))
+
+
+def _provenance(
+    where: Task,
+    parts: Sequence[Part],
+    policies: Ladder | None,
+    rows: int,
+    seed: int,
+    fields: Fields,
+) -> dict[str, Any]:
+    ends = np.flatnonzero(fields["terminals"] | fields["timeouts"])
+    returns = np.diff(np.cumsum(fields["rewards"], dtype=np.float64)[ends], prepend=0.0)
+    return {
+        "name": f"kit-{where.name}",
+        "recipe": f"D4RL's, {where.quality}, with the kit's policies",
+        "o2okit": o2okit.__version__,
+        "task_version": where.version,
+        "rows": rows,
+        "seed": seed,
+        "parts": [{"label": part.label, "share": part.share} for part in parts],
+        "policies_sha256": policies and policies.hash,
+        "episodes": len(ends),
+        "return_mean": round(float(returns.mean()), 3) if len(ends) else None,
+        "versions": {
+            name: metadata.version(name) for name in ("mujoco", "gymnasium", "numpy", "torch")
+        },
+    }

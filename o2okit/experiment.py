@@ -1,0 +1,305 @@
+"""One line to a result: pre-train a backbone on a task's dataset, fine-tune it with a method.
+
+    import o2okit
+    result = o2okit.finetune("hopper-medium-v2", "iql", seeds=3)
+    result.frame, result.summary(), result.plot()
+
+Runs are kept in the run store: a second call finds them. The dataset is D4RL's where it is on this machine,
+else the kit's, which is built on the spot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from o2okit.backbones import BACKBONES
+from o2okit.backbones.settings import settings
+from o2okit.data import Dataset, kit, sources
+from o2okit.errors import UserError
+from o2okit.profiles import check_profile, default_profile
+from o2okit.report.artefacts import ranges, style
+from o2okit.report.curves import CURVES, curve_statistic
+from o2okit.report.statistics import bootstrap_interval
+from o2okit.tasks import normalised_score
+from o2okit.tasks import task as find_task
+from o2okit.training import Run, RunSpec, RunStore, train
+from o2okit.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What a profile decides, and nothing else does."""
+
+    rows: int  # of the kit dataset
+    offline_steps: int
+    online_steps: int
+    offline_every: int  # steps between evaluations
+    online_every: int
+    episodes: int  # per evaluation
+    seeds: int
+
+
+AMOUNTS = {
+    "smoke": Amounts(kit.ROWS["smoke"], 60, 60, 30, 30, 1, 1),
+    "laptop": Amounts(kit.ROWS["laptop"], 20_000, 10_000, 5_000, 1_000, 10, 3),
+    "paper": Amounts(kit.ROWS["paper"], 1_000_000, 250_000, 5_000, 2_500, 10, 5),
+}
+REPLAY = {"cal-ql": "half"}  # of plain fine-tuning; the others draw from one mixed buffer (CORL)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Finished runs of one setting.
+
+    Attributes:
+        runs: offline and online runs of every seed.
+        dataset: what was learnt from.
+        profile: the amounts.
+    """
+
+    runs: Sequence[Run]
+    dataset: Dataset
+    profile: str
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per evaluation: task, backbone, method, phase, seed, step, return, length, score, ..."""
+        frames = []
+        for run in self.runs:
+            table, spec = run.evaluations(), run.spec
+            value = "success" if find_task(spec.task).scored == "success" else "return"
+            about = {
+                "task": spec.task,
+                "backbone": spec.backbone,
+                "method": spec.method if spec.phase == "online" else None,
+                "phase": spec.phase,
+                "seed": spec.seed,
+                "run": spec.id,
+            }
+            table.insert(1, "score", normalised_score(spec.task, table[value].to_numpy()))
+            frames.append(pd.DataFrame({**about, **table}))
+        return pd.concat(frames, ignore_index=True)
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The last state of every run, in safetensors."""
+        return [run.folder.path / "checkpoint.safetensors" for run in self.runs]
+
+    def summary(self, statistic: str = "final") -> pd.DataFrame:
+        """Per phase: mean of a statistic (``CURVES``) over seeds and its 95 % bootstrap interval.
+
+        Raises ``UserError`` for an unknown statistic.
+        """
+        rows = []
+        for phase, part in self.frame.groupby("phase", sort=False):
+            scores = [
+                curve_statistic(statistic, curve["score"], curve["step"])
+                for _, curve in part.groupby("seed")
+            ]
+            interval = bootstrap_interval(scores)
+            rows.append(
+                {
+                    "phase": phase,
+                    "statistic": statistic,
+                    "score": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "seeds": len(scores),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Normalised score against steps: mean and range over seeds, online after offline."""
+        style()
+        ax = ax or plt.subplots(figsize=(6, 3.5), layout="constrained")[1]
+        frame, offset = self.frame, 0
+        for phase, part in frame.groupby("phase", sort=False):
+            curve = part.groupby("step")["score"].agg(["mean", "min", "max"])
+            steps = curve.index + offset
+            (line,) = ax.plot(steps, curve["mean"], label=f"{phase} (mean of seeds)")
+            ax.fill_between(steps, curve["min"], curve["max"], color=line.get_color(), alpha=0.2)
+            if phase == "offline":
+                offset = int(part["step"].max())
+                ax.axvline(offset, color="0.6", linewidth=0.8)
+        spec = self.runs[-1].spec
+        ax.set(xlabel="gradient updates, then environment steps", ylabel="normalised score")
+        name = spec.backbone if spec.method == "naive" else f"{spec.backbone} + {spec.method}"
+        ax.set_title(f"{spec.task}: {name}")
+        ax.legend(frameon=False, fontsize=8)
+        return ax
+
+    def label(self) -> str:
+        """One line for every figure: dataset and source, profile, seeds."""
+        seeds = ranges(sorted({run.spec.seed for run in self.runs}))
+        data = self.dataset
+        return f"data {data.name} (source: {data.source}) · profile {self.profile} · seeds {seeds}"
+
+
+def dataset(task: str, *, source: str | Path = "auto", rows: int, seed: int = 0) -> Dataset:
+    """The task's dataset; the kit's is built where no other is found.
+
+    Args:
+        task: its name.
+        source: ``auto``, ``d4rl``, ``minari``, ``kit`` or a path (``o2okit data where TASK``).
+        rows: of the kit dataset, if it comes to that.
+        seed: of the kit dataset.
+
+    Raises:
+        UserError: it can neither be found nor built.
+    """
+    if source in ("auto", "kit"):
+        others = [place for place in sources.where(task) if place.usable and place.source != "kit"]
+        path = sources.kit_file(task, rows)
+        if (source == "kit" or not others) and not path.is_file():
+            progress = Progress(f"kit dataset {task}", rows)
+            done = 0
+
+            def tell(new: int) -> None:
+                nonlocal done
+                done = min(done + new, rows)
+                progress.update(done, "")
+
+            kit.build(task, rows, path, seed=seed, progress=tell)
+            progress.close()
+        if source == "kit" or not others:
+            return sources.load(task, "kit", rows=rows)
+    return sources.load(task, source)
+
+
+def pretrain(
+    task: str,
+    backbone: str,
+    *,
+    seeds: int | Sequence[int] | None = None,
+    profile: str | None = None,
+    steps: int | None = None,
+    hyper: Mapping[str, Any] | None = None,
+    source: str | Path = "auto",
+    device: str = "auto",
+) -> Result:
+    """Trains a backbone on a task's dataset.
+
+    Args:
+        task: name of the task, ``hopper-medium-v2``.
+        backbone: name of the backbone, ``iql``.
+        seeds: how many, or which; default: the profile's.
+        profile: ``smoke``, ``laptop`` or ``paper``; default: ``O2OKIT_PROFILE``, else ``laptop``.
+        steps: gradient updates; default: the profile's.
+        hyper: hyper-parameters that differ from the backbone's own for the task.
+        source: where the dataset comes from, as for ``dataset``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: a name or a value is wrong, or there is no dataset.
+    """
+    profile = check_profile(profile or default_profile())
+    data = dataset(task, source=source, rows=AMOUNTS[profile].rows)
+    specs = _offline(task, backbone, data, profile, _seeds(seeds, profile), steps, hyper)
+    return Result(train(specs, device=device, label=f"{task} {backbone}"), data, profile)
+
+
+def finetune(
+    task: str,
+    backbone: str,
+    method: str = "naive",
+    *,
+    seeds: int | Sequence[int] | None = None,
+    profile: str | None = None,
+    steps: int | None = None,
+    offline_steps: int | None = None,
+    replay: str | None = None,
+    hyper: Mapping[str, Any] | None = None,
+    method_hyper: Mapping[str, Any] | None = None,
+    source: str | Path = "auto",
+    device: str = "auto",
+) -> Result:
+    """Pre-trains a backbone, or finds it trained, and fine-tunes it online.
+
+    Args:
+        task, backbone, seeds, profile, hyper, source, device: as for ``pretrain``.
+        method: name of the fine-tuning method.
+        steps: environment steps; default: the profile's.
+        offline_steps: updates before them; default: the profile's.
+        replay: ``online``, ``mixed`` or ``half``; default: as the backbone's authors do.
+        method_hyper: hyper-parameters of the method.
+
+    Raises:
+        UserError: a name or a value is wrong, or there is no dataset.
+    """
+    profile = check_profile(profile or default_profile())
+    amounts = AMOUNTS[profile]
+    data = dataset(task, source=source, rows=amounts.rows)
+    offline = _offline(task, backbone, data, profile, _seeds(seeds, profile), offline_steps, hyper)
+    replay = replay or REPLAY.get(backbone, "mixed")
+    specs = [
+        RunSpec(
+            task,
+            backbone,
+            "online",
+            steps or amounts.online_steps,
+            start.seed,
+            hyper=start.hyper,
+            method=method,
+            method_hyper=method_hyper or {},
+            dataset=None if replay == "online" else data,
+            replay=replay,
+            start=start,
+            eval_every=amounts.online_every,
+            eval_episodes=amounts.episodes,
+        )
+        for start in offline
+    ]
+    runs = train([*offline, *specs], device=device, label=f"{task} {backbone}")
+    return Result(runs, data, profile)
+
+
+def _offline(
+    task: str,
+    backbone: str,
+    data: Dataset,
+    profile: str,
+    seeds: Sequence[int],
+    steps: int | None,
+    hyper: Mapping[str, Any] | None,
+) -> list[RunSpec]:
+    amounts, steps = AMOUNTS[profile], steps or AMOUNTS[profile].offline_steps
+    own = settings(backbone, find_task(task))
+    if backbone == "iql":  # its cosine spans the pre-training (IQL's code), whatever the profile
+        own["cosine_steps"] = steps
+    return [
+        RunSpec(
+            task,
+            backbone,
+            "offline",
+            steps,
+            seed,
+            hyper={**own, **(hyper or {})},
+            dataset=data,
+            eval_every=amounts.offline_every,
+            eval_episodes=amounts.episodes,
+        )
+        for seed in seeds
+    ]
+
+
+def _seeds(seeds: int | Sequence[int] | None, profile: str) -> list[int]:
+    if seeds is None:
+        seeds = AMOUNTS[profile].seeds
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
+        return list(range(seeds))
+    if isinstance(seeds, Sequence) and seeds and not isinstance(seeds, str):
+        return list(seeds)
+    raise UserError(
+        f"seeds must be a number of seeds, at least 1, or a list of them; got {seeds!r}."
+    )
+
+
+__all__ = ["AMOUNTS", "BACKBONES", "CURVES", "Amounts", "Result", "dataset", "finetune", "pretrain"]

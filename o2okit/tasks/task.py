@@ -1,0 +1,62 @@
+"""What is known of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gymnasium.vector import VectorEnv
+
+from o2okit.tasks.keys import Key
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is known of a task.
+
+    Attributes:
+        name: the name used everywhere; D4RL's where D4RL has the task.
+        vector: makes one environment per key; they step together and reset in the same step.
+        obs_size: dimension of an observation; how many there are where they are discrete.
+        act_size: the same for actions.
+        horizon: steps after which an episode is cut off (a time-out, not a termination).
+        discrete: observations and actions are indices.
+        outcomes: names of the values of ``info["outcome"]`` when an episode terminates; none where
+            terminating is not succeeding.
+        version: part of a run's id; raise it when a change to the environment alters results.
+        family: ``maze``, ``locomotion``, ``antmaze`` or ``adroit``.
+        environment: what tasks that differ only in their data have in common: ``hopper``.
+        quality: who collected the data: ``medium``; ``None`` where the task has no dataset.
+        reference: the scores that count as 0 and 100, in units of ``scored``.
+        scored: what the normalised score is computed from: an episode's ``return``, or the fraction
+            of episodes with the outcome ``success``.
+        dataset_file: path below the root of D4RL's files; ``None`` where there is none to download.
+        sparse: the reward says only whether the task is done.
+        success: what success is, in words; empty where only the return counts.
+        note: what to know before numbers are compared with published ones.
+    """
+
+    name: str
+    vector: Callable[[Sequence[Key]], VectorEnv]
+    obs_size: int
+    act_size: int
+    horizon: int
+    discrete: bool = False
+    outcomes: tuple[str, ...] = ()
+    version: int = 1
+    family: str = ""
+    environment: str = ""
+    quality: str | None = None
+    reference: tuple[float, float] | None = None
+    scored: str = "return"
+    dataset_file: str | None = None
+    sparse: bool = False
+    success: str = ""
+    note: str = ""
+
+    @property
+    def failure_reward(self) -> float | None:
+        """Reward of a step without success of a sparse task; ``None`` for the others."""
+        if not self.sparse:
+            return None
+        return -1.0 if self.scored == "success" else 0.0

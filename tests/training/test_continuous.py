@@ -1,0 +1,165 @@
+"""Real environments: a run is its seed, resumes exactly with its buffer and simulation, and may diverge."""
+
+import numpy as np
+import pytest
+import torch
+
+from o2okit.backbones import BACKBONES
+from o2okit.data import Dataset
+from o2okit.errors import UserError
+from o2okit.tasks import Key, task
+from o2okit.training import RunSpec, RunStore, train
+from o2okit.training.cohort import Cohort
+
+CONTINUOUS = [name for name, backbone in BACKBONES.items() if not backbone.discrete]
+SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": 16}
+FEW = {"cql": {"n_actions": 2}, "cal-ql": {"n_actions": 2}}
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """Uniform actions in the real environment: short episodes that end."""
+    env, rng = task("hopper").vector([Key(0, "test")]), np.random.default_rng(0)
+    obs, _ = env.reset()
+    rows = []
+    for _ in range(300):
+        action = rng.uniform(-1, 1, (1, 3)).astype(np.float32)
+        following, reward, terminated, truncated, info = env.step(action)
+        rows.append((obs, action, reward, info["final_obs"], terminated, truncated))
+        obs = following
+    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    return Dataset("hopper", "test-hopper", "kit", *columns)
+
+
+def spec(backbone, seed, data, phase="online", **changes) -> RunSpec:
+    hyper = {**SMALL, **FEW.get(backbone, {}), **changes.pop("hyper", {})}
+    values = {
+        "steps": 200,
+        "hyper": hyper,
+        "dataset": data,
+        "replay": "half" if phase == "online" else "offline",
+        "learning_starts": 20 if phase == "online" else 0,
+        "eval_every": 40,
+        "eval_episodes": 2,
+        **changes,
+    }
+    return RunSpec("hopper", backbone, phase, values.pop("steps"), seed, **values)
+
+
+def trained(specs, steps) -> Cohort:
+    cohort = Cohort(specs)
+    advance(cohort, steps)
+    return cohort
+
+
+def advance(cohort, steps):
+    while cohort.step < steps:
+        cohort.advance()
+        if cohort.step % 40 == 0:
+            cohort.evaluate()
+
+
+def same(a, run_a, b, run_b) -> bool:
+    left, right = a.state(), b.state()
+    assert left.keys() == right.keys()
+    return all((left[key][run_a] == right[key][run_b]).all() for key in left)
+
+
+@pytest.mark.parametrize("backbone", CONTINUOUS)
+@pytest.mark.parametrize("phase", ["offline", "online"])
+def test_a_run_is_its_seed_alone_among_others_and_resumed(backbone, phase, data):
+    specs = [spec(backbone, seed, data, phase) for seed in (4, 1, 7)]
+    among, alone = trained(specs, 120), trained(specs[1:2], 120)
+    assert same(alone, 0, among, 1)
+    assert alone.rows[0] == among.rows[1]
+    assert not same(alone, 0, among, 2)
+    # Interrupted at 70 and continued in other company.
+    part = trained(specs, 70)
+    state = part.state()
+    resumed = Cohort([specs[2], specs[1]])
+    resumed.load_state([{k: v[run].clone() for k, v in state.items()} for run in (2, 1)], 70)
+    advance(resumed, 120)
+    assert same(resumed, 1, among, 1)
+    assert same(resumed, 0, among, 2)
+    assert resumed.rows[1]["evaluations"] == among.rows[1]["evaluations"][1:]
+    if phase == "online":
+        assert len(among.rows[1]["episodes"]) >= 2, "the test needs episodes that end"
+
+
+@pytest.mark.parametrize("backbone", CONTINUOUS)
+def test_divergence_is_recorded_and_leaves_the_cohort_alone(backbone, data, tmp_path):
+    """One run's reward is far beyond float32; its neighbour is what it is alone."""
+    huge = {"reward_scale": 1e38} if backbone != "cal-ql" else {}
+    key = "discount" if backbone == "cal-ql" else None
+    store = RunStore(tmp_path)
+    good = spec(backbone, 0, data, "offline", steps=40)
+    if key or backbone == "bc":
+        broken = spec(backbone, 1, _with_nan(data), "offline", steps=40)
+    else:
+        broken = spec(backbone, 1, data, "offline", steps=40, hyper=huge)
+    runs = train([good, broken], store=store, device="cpu")
+    assert [run.folder.result()["diverged"] for run in runs] == [False, True]
+    (alone,) = train([good], store=RunStore(tmp_path / "alone"), device="cpu")
+    ours, theirs = runs[0].state(), alone.state()
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    # A diverged agent can still be sent into the environment.
+    online = spec(backbone, 1, data, steps=30, start=broken, hyper=dict(broken.hyper))
+    (run,) = train([online], store=store, device="cpu")
+    assert run.folder.result()["steps"] == 30
+
+
+def _with_nan(data: Dataset) -> Dataset:
+    observations = data.observations.copy()
+    observations[::2] = np.nan
+    fields = {name: getattr(data, name) for name in ("actions", "rewards", "next_observations")}
+    return Dataset(
+        "hopper",
+        "nan",
+        "kit",
+        observations,
+        **fields,
+        terminals=data.terminals,
+        timeouts=data.timeouts,
+    )
+
+
+def test_several_updates_per_step_and_a_small_buffer(data):
+    cohort = trained([spec("td3", 0, data, updates_per_step=3, capacity=50)], 80)
+    assert cohort.agent.updates == 3 * (80 - 20)
+    assert cohort.replay.online == 50
+    one = trained([spec("td3", 0, data, capacity=50)], 80)
+    assert not same(cohort, 0, one, 0)
+
+
+def test_the_statistics_of_the_offline_data_travel_into_fine_tuning(data, tmp_path):
+    start = spec("iql", 0, data, "offline", steps=30)
+    online = spec("iql", 0, None, steps=30, replay="online", start=start)
+    (run,) = train([online], store=RunStore(tmp_path), device="cpu")
+    mean = torch.from_numpy(data.observations.mean(0, dtype=np.float64)).float()
+    assert torch.allclose(run.state()["agent/normaliser.mean"], mean, atol=1e-6)
+    assert torch.allclose(
+        run.state()["agent/normaliser.std"],
+        torch.from_numpy(data.observations.std(0)) + 1e-3,
+        atol=1e-5,
+    )
+
+
+def test_monte_carlo_returns_of_online_episodes_are_stored_when_they_end(data):
+    cohort = trained([spec("cal-ql", 0, data, learning_starts=150)], 120)
+    rows, episodes = cohort.replay.rows[len(data) :], cohort.rows[0]["episodes"]
+    rewards, returns = rows[:120, 14].double(), rows[:120, -1]
+    done = sum(row["length"] for row in episodes)
+    assert 0 < done < 120
+    assert (returns[done:] == -torch.inf).all()
+    start = 0
+    for row in episodes:
+        expected = 0.0
+        for i in range(start + row["length"] - 1, start - 1, -1):
+            expected = rewards[i].item() + 0.99 * expected
+            assert returns[i].item() == pytest.approx(expected, rel=1e-4)
+        start += row["length"]
+
+
+def test_a_backbone_for_other_actions_is_refused():
+    with pytest.raises(UserError, match=r"not made for the actions of task 'hopper'.*td3"):
+        RunSpec("hopper", "dqn", "online", 10, 0, replay="online")

@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# D4RL's own package: the oracle of our score table and reader. Its dependencies can't be built any more.
+ORACLE := d4rl==1.1 gym==0.26.2 gym_notices cloudpickle
 
 .PHONY: replicate test install lint notebooks clean help
 
@@ -39,7 +41,8 @@ $(READY): pyproject.toml constraints.txt
 	@# uv does not read pip's configuration: where pip looks for wheels beside PyPI, uv is told so.
 	@links=$$($(BIN)/pip config list | sed -n "s/.*find-links='\([^']*\)'.*/\1/p" | head -n 1); \
 	UV_FIND_LINKS="$$links" $(BIN)/uv pip install --quiet --compile-bytecode \
-		--python $(BIN)/python --constraint constraints.txt --editable '.[notebook,dev]'
+		--python $(BIN)/python --constraint constraints.txt --editable '.[notebook,dev,data]' && \
+	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python $(ORACLE)
 	@touch $@
 
 clean:  ## remove the virtual environment and the run store

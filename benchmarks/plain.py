@@ -7,6 +7,7 @@ parameters. Written for the comparison; no claim about any particular repository
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import torch
@@ -19,7 +20,7 @@ GAMMA, RATE = 0.99, 0.005
 def mlp(size: int, out: int, hidden: int) -> nn.Sequential:
     sizes = (size, *(256,) * hidden)
     layers = [
-        m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())
+        m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())
     ]
     return nn.Sequential(*layers, nn.Linear(256, out))
 

@@ -24,12 +24,13 @@ from o2okit.backbones.settings import settings
 from o2okit.data import Dataset, kit, sources
 from o2okit.errors import UserError
 from o2okit.profiles import check_profile, default_profile
+from o2okit.report import artefacts
 from o2okit.report.artefacts import ranges, style
 from o2okit.report.curves import CURVES, curve_statistic
 from o2okit.report.statistics import bootstrap_interval
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
-from o2okit.training import Run, RunSpec, RunStore, train
+from o2okit.training import Run, RunSpec, train
 from o2okit.training.progress import Progress
 
 
@@ -136,6 +137,31 @@ class Result:
         ax.legend(frameon=False, fontsize=8)
         return ax
 
+    def save(self, folder: Path, name: str) -> list[Path]:
+        """Writes the plot (PDF, PNG), the frame (CSV) and the provenance (JSON); returns the files."""
+        ax = self.plot()
+        artefacts.stamp(ax.figure, self.label())
+        files = artefacts.save(folder, name, ax.figure, self.frame)
+        plt.close(ax.figure)
+        where = [run.folder.environment() for run in self.runs]
+        record = {
+            "profile": self.profile,
+            "dataset": {
+                "name": self.dataset.name,
+                "source": self.dataset.source,
+                "sha256": self.dataset.hash,
+                **self.dataset.provenance,
+            },
+            "summary": self.summary().to_dict("records"),
+            "runs": [run.spec.id for run in self.runs],
+            "diverged": [run.spec.id for run in self.runs if run.folder.result()["diverged"]],
+            "trained": {
+                key: sorted({str(each[key]) for each in where}) for key in ("commit", "device")
+            },
+        }
+        artefacts.write_record(folder / f"{name}.json", record)
+        return [*files, folder / f"{name}.json"]
+
     def label(self) -> str:
         """One line for every figure: dataset and source, profile, seeds."""
         seeds = ranges(sorted({run.spec.seed for run in self.runs}))
@@ -159,19 +185,25 @@ def dataset(task: str, *, source: str | Path = "auto", rows: int, seed: int = 0)
         others = [place for place in sources.where(task) if place.usable and place.source != "kit"]
         path = sources.kit_file(task, rows)
         if (source == "kit" or not others) and not path.is_file():
-            progress = Progress(f"kit dataset {task}", rows)
-            done = 0
-
-            def tell(new: int) -> None:
-                nonlocal done
-                done = min(done + new, rows)
-                progress.update(done, "")
-
-            kit.build(task, rows, path, seed=seed, progress=tell)
-            progress.close()
+            build_kit(task, rows, seed=seed)
         if source == "kit" or not others:
             return sources.load(task, "kit", rows=rows)
     return sources.load(task, source)
+
+
+def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
+    """Builds the kit dataset of a task in its place, with progress. Raises ``UserError``."""
+    progress = Progress(f"kit dataset {task}", rows)
+    done = 0
+
+    def tell(new: int) -> None:
+        nonlocal done
+        done = min(done + new, rows)
+        progress.update(done)
+
+    path = kit.build(task, rows, sources.kit_file(task, rows), seed=seed, progress=tell)
+    progress.close()
+    return path
 
 
 def pretrain(

@@ -24,6 +24,7 @@ RANKS = {
     "experiment": 6,
     "papers": 6,
     "batch": 7,
+    "cli_kit": 8,
     "cli": 8,
     "cli_data": 8,
     "doctor": 8,

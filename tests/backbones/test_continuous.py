@@ -16,7 +16,7 @@ from o2okit.streams import Streams
 from o2okit.tasks import task
 
 sys.path.insert(0, str(Path(__file__).parent))
-from reference import REFERENCES, flat  # noqa: E402
+from reference import REFERENCES, flat
 
 TASK = task("hopper")
 CONTINUOUS = [name for name, backbone in BACKBONES.items() if not backbone.discrete]

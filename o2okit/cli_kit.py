@@ -1,0 +1,108 @@
+"""``o2okit data build | train | ladder`` and ``o2okit finetune``: the commands that compute."""
+
+from __future__ import annotations
+
+import argparse
+
+from o2okit.errors import UserError
+from o2okit.profiles import PROFILES
+
+STEPS = 1_000_000  # of a behaviour policy's training
+
+
+def add_data_commands(actions: argparse._SubParsersAction) -> None:
+    """Adds what makes data to ``o2okit data``."""
+    command = actions.add_parser("build", help="roll a kit dataset out")
+    command.add_argument("task")
+    command.add_argument("--rows", type=int, default=200_000, help="transitions (default 200,000)")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(command=_build)
+
+    command = actions.add_parser("train", help="train the policies that collect kit datasets")
+    command.add_argument("environment", help="halfcheetah, hopper, walker2d or ant")
+    command.add_argument("--steps", type=int, default=STEPS)
+    command.set_defaults(command=_train)
+
+    command = actions.add_parser(
+        "ladder", help="score a training's snapshots and ship some of them"
+    )
+    command.add_argument("environment")
+    command.add_argument("--steps", type=int, default=STEPS, help="of the training")
+    command.add_argument("--run", help="folder of the training, where it is not in the run store")
+    command.set_defaults(command=_ladder)
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Adds ``finetune``."""
+    command = commands.add_parser("finetune", help="one cell: pre-train, fine-tune, draw the curve")
+    command.add_argument(
+        "task", help="for instance hopper-medium-v2; `o2okit data list` shows them"
+    )
+    command.add_argument("backbone", help="for instance iql")
+    command.add_argument("--method", default="naive")
+    command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
+    command.add_argument("--seeds", type=int, help="how many; default: the profile's")
+    command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    command.set_defaults(command=_finetune)
+
+
+def _build(args: argparse.Namespace) -> int:
+    from o2okit import experiment
+    from o2okit.data import sources
+
+    if args.rows < 2:
+        raise UserError(f"--rows needs at least 2, the rows of one transition; got {args.rows}.")
+    path = sources.kit_file(args.task, args.rows)
+    if path.is_file():
+        print(f"{path} is there already.")
+        return 0
+    experiment.build_kit(args.task, args.rows, seed=args.seed)
+    print(f"{path}\n`o2okit data show {args.task} --source kit` compares it with D4RL's.")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from o2okit.training import behaviour, train
+
+    spec = behaviour.training(args.environment, args.steps)
+    (run,) = train([spec], device="cpu", checkpoint_seconds=120, label=args.environment)
+    print(f"{run.folder.path}\nNow: o2okit data ladder {args.environment} --steps {args.steps}")
+    return 0
+
+
+def _ladder(args: argparse.Namespace) -> int:
+    from o2okit.data.statistics import published
+    from o2okit.training import behaviour
+
+    run = behaviour.training_run(args.environment, args.steps, args.run)
+    known = published().set_index(["task", "quantity"])["value"]
+    targets = {}
+    for role in ("medium", "expert"):
+        key = (f"{args.environment}-{role}-v2", "return_mean")
+        targets[role] = (
+            float(known[key]) if key in known else behaviour.OURS[args.environment, role]
+        )
+    behaviour.make_ladder(run, targets)
+    return 0
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from o2okit import experiment, paths
+    from o2okit.profiles import check_profile, default_profile
+
+    profile = check_profile(args.profile or default_profile())
+    result = experiment.finetune(
+        args.task,
+        args.backbone,
+        args.method,
+        seeds=args.seeds,
+        profile=profile,
+        source=args.source,
+        device=args.device,
+    )
+    name = f"{args.task}.{args.backbone}.{args.method}"
+    files = result.save(paths.figures(profile) / "cells", name)
+    print(result.summary().round(1).to_string(index=False))
+    print("\n".join(str(file) for file in files))
+    return 0

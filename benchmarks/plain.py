@@ -19,9 +19,7 @@ GAMMA, RATE = 0.99, 0.005
 
 def mlp(size: int, out: int, hidden: int) -> nn.Sequential:
     sizes = (size, *(256,) * hidden)
-    layers = [
-        m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())
-    ]
+    layers = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(*layers, nn.Linear(256, out))
 
 

@@ -217,6 +217,11 @@ def test_one_oddity_gives_one_note(tmp_path, write, fields, change, said):
     assert re.search(said, found[0])
 
 
+def test_a_timeout_at_the_end_of_the_file_is_not_early(tmp_path, write, fields):
+    values = changed(well_formed(fields), "timeouts", 2499, True)
+    assert notes(write(tmp_path / "x.hdf5", values)) == []
+
+
 def test_a_file_without_any_end_says_so(tmp_path, write, fields):
     found = notes(write(tmp_path / "x.hdf5", fields(n=40, horizon=1000)))
     assert found == ["no end of an episode is marked: all rows count as one episode"]

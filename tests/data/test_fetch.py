@@ -59,7 +59,7 @@ def serve(monkeypatch):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.files, server.ranges, server.cuts = files, ranges, list(cuts)
         server.announce, server.requests = announce, []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         running.append(server)
         url = f"http://127.0.0.1:{server.server_address[1]}"
         return SimpleNamespace(url=url, requests=server.requests, server=server)
@@ -138,6 +138,12 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(serve, body):
     server = serve({f"/{NAME}": body}, cuts=[1000, 5000])
     assert fetch(TASK, use=[flat(server)]).read_bytes() == body
     assert [asked for _, asked in server.requests] == [None, "bytes=1000-", "bytes=6000-"]
+
+
+def test_a_connection_may_break_any_number_of_times_as_long_as_bytes_arrive(serve, body):
+    server = serve({f"/{NAME}": body}, cuts=[100] * 7)
+    assert fetch(TASK, use=[flat(server)]).read_bytes() == body
+    assert len(server.requests) == 8
 
 
 def test_a_later_call_goes_on_where_an_earlier_one_gave_up(tmp_path, serve, body):
@@ -255,7 +261,10 @@ def test_a_later_download_must_equal_the_recorded_one(tmp_path, serve, unknown, 
     with pytest.raises(UserError, match="another file than D4RL's"):
         fetch(UNKNOWN, use=[flat(serve({f"/{UNKNOWN}.hdf5": other}))])
     assert sources.record_of(path).read_bytes() == record
+    (tmp_path / "cache" / f"{UNKNOWN}.hdf5.part").write_bytes(unknown[:500])
     assert fetch(UNKNOWN, use=[flat(server)]).read_bytes() == unknown
+    assert server.requests[-1][1] is None, "without a published hash nothing is pieced together"
+    assert sources.record_of(path).read_bytes() == record, "the first record stays"
     path.write_bytes(other)
     with pytest.raises(UserError, match="another file than D4RL's"):
         fetch(UNKNOWN, use=[flat(server)])

@@ -175,7 +175,8 @@ def test_sizes_and_hashes_are_complete_but_for_two_files():
 def test_the_largest_kit_dataset_is_taken_or_the_one_asked_for(fields):
     for rows in (9, 40, 100):
         write_hdf5(kit_file(TASK, rows), fields(n=rows), {"rows_asked": rows})
-    write_hdf5(kit_file("hopper-medium-replay-v2", 500), fields(), {})
+    for other in ("hopper-medium-replay-v2", "hopper-medium-v2-mine"):
+        write_hdf5(kit_file(other, 500), fields(), {})
     assert find(TASK).path == kit_file(TASK, 100)
     assert [place.note for place in where(TASK) if place.found] == ["100 rows", "40 rows", "9 rows"]
     data = load(TASK, "kit", rows=40)

@@ -1,0 +1,160 @@
+"""Kit datasets: D4RL's recipes rolled out in the real environment by policies written for the test."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from o2okit.data import d4rl, kit, policies
+from o2okit.data.hdf5 import read_rows
+from o2okit.data.policies import Snapshot, ladder, write_ladder
+from o2okit.errors import UserError
+from o2okit.tasks import Key, task
+
+HOPPER = task("hopper-medium-v2")
+
+
+def snapshot(step: int, seed: int) -> Snapshot:
+    rng = torch.Generator().manual_seed(seed)
+    sizes = (11, 8, 8, 6)
+    layers = tuple(
+        (torch.randn(b, a, generator=rng) / a, torch.zeros(b)) for a, b in itertools.pairwise(sizes)
+    )
+    scores = {
+        "mean": 10.0 * step,
+        "std": 1.0,
+        "min": 0.0,
+        "max": 20.0,
+        "length": 20.0,
+        "episodes": 5,
+    }
+    return Snapshot(step, layers, scores)
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A ladder of three snapshots; ``expert`` is not reached."""
+    monkeypatch.setattr(policies, "FOLDER", tmp_path)
+    roles = {"medium": [{"step": 1, "share": 0.25}, {"step": 2, "share": 0.75}]}
+    snapshots = [snapshot(step, step) for step in (1, 2, 3)]
+    write_ladder("hopper", snapshots, {"roles": roles}, tmp_path)
+    return snapshots
+
+
+def test_a_ladder_comes_back_as_it_was_rounded(shipped):
+    found = ladder("hopper")
+    assert [rung.step for rung in found.snapshots] == [1, 2, 3]
+    for ours, theirs in zip(shipped, found.snapshots, strict=True):
+        assert theirs.scores == ours.scores
+        for (w, b), (v, c) in zip(ours.layers, theirs.layers, strict=True):
+            assert (w.half().float() == v).all()
+            assert (b.half().float() == c).all()
+    assert policies.ladders() == ["hopper"]
+    assert len(found.hash) == 64
+    with pytest.raises(UserError, match=r"no behaviour policies for 'ant'; it has them for hopper"):
+        ladder("ant")
+    with pytest.raises(UserError, match=r"do not reach 'expert' yet: the best of them returns 30"):
+        found.role("expert")
+
+
+def test_the_policy_is_a_tanh_gaussian_and_ignores_padding(shipped):
+    rung, obs = shipped[0], torch.randn(7, 11)
+    h = obs
+    for weight, bias in rung.layers[:-1]:
+        h = torch.relu(h @ weight.T + bias)
+    mean, log_std = (h @ rung.layers[-1][0].T + rung.layers[-1][1]).chunk(2, -1)
+    noise = torch.randn(7, 3)
+    expected = torch.tanh(mean + log_std.exp() * noise)
+    assert torch.allclose(rung.sample(obs, noise), expected, atol=1e-6)
+    padded = torch.cat([obs, torch.zeros(7, 84)], dim=1)
+    assert torch.allclose(rung.sample(padded, noise), expected, atol=1e-6)
+
+
+def test_recipes(shipped):
+    policies_ = ladder("hopper")
+    label = "SAC at {} steps".format
+    parts = {
+        name: [(part.label, part.share) for part in kit.recipe(name, policies_)]
+        for name in ("random", "medium", "medium-replay")
+    }
+    assert parts["random"] == [("random", 1.0)]
+    assert parts["medium"] == [(label(1), 0.25), (label(2), 0.75)]
+    third = pytest.approx(1 / 3)
+    assert parts["medium-replay"] == [("random", third), (label(1), third), (label(2), third)]
+    with pytest.raises(UserError, match="do not reach 'expert'"):
+        kit.recipe("medium-expert", policies_)
+
+
+def test_medium_expert_is_half_and_half(tmp_path, monkeypatch):
+    monkeypatch.setattr(policies, "FOLDER", tmp_path)
+    roles = {"medium": [{"step": 1, "share": 1.0}], "expert": [{"step": 2, "share": 1.0}]}
+    write_ladder("hopper", [snapshot(1, 1), snapshot(2, 2)], {"roles": roles}, tmp_path)
+    parts = kit.recipe("medium-expert", ladder("hopper"))
+    assert [(part.snapshot.step, part.share) for part in parts] == [(1, 0.5), (2, 0.5)]
+
+
+def test_a_rollout_is_made_of_whole_true_episodes():
+    told = []
+    fields = kit.collect(HOPPER, None, 4_500, seed=3, stream="test", progress=told.append)
+    rows = len(fields["rewards"])
+    assert rows >= 4_500
+    assert sum(told) == rows
+    ends = fields["terminals"] | fields["timeouts"]
+    assert ends[-1]
+    inside = np.flatnonzero(~ends)
+    assert (fields["next_observations"][inside] == fields["observations"][inside + 1]).all()
+    # The first episode of the first environment, stepped again by hand.
+    env = HOPPER.vector([Key(3, "test/start/0")])
+    obs, _ = env.reset()
+    for i in range(int(np.flatnonzero(ends)[0]) + 1):
+        assert (fields["observations"][i] == obs[0]).all()
+        obs, reward, terminated, _, info = env.step(fields["actions"][i : i + 1])
+        assert fields["rewards"][i] == reward[0]
+        assert fields["terminals"][i] == terminated[0]
+        assert (fields["next_observations"][i] == info["final_obs"][0]).all()
+    assert fields["actions"].min() < -0.95
+    assert np.abs(fields["actions"].mean(0)).max() < 0.05
+
+
+def test_building_twice_gives_the_same_file_and_another_seed_another(shipped, tmp_path):
+    first, again, other = (
+        kit.build("hopper-medium-v2", 3_000, tmp_path / f"{name}.hdf5", seed=seed)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert first.read_bytes() == again.read_bytes()
+    a, c = (read_rows(path, HOPPER) for path in (first, other))
+    assert (a.observations[:100] != c.observations[:100]).any()
+    assert len(a) == 3_000
+    assert not (a.terminals | a.timeouts)[-1], "the file is full in the middle of an episode"
+    made = json.loads(json.dumps(dict(a.provenance)))
+    assert made["name"] == "kit-hopper-medium-v2"
+    assert [part["share"] for part in made["parts"]] == [0.25, 0.75]
+    assert made["policies_sha256"] == ladder("hopper").hash
+    ends = np.flatnonzero(a.terminals | a.timeouts)
+    returns = [part.sum() for part in np.split(a.rewards.astype(float), ends + 1)[:-1]]
+    assert made["return_mean"] == pytest.approx(np.mean(returns), rel=1e-4)
+    data = d4rl.read(first, HOPPER, source="kit")
+    assert len(data) == 3_000 - 1 - int(a.timeouts[:-1].sum())
+
+
+def test_a_time_out_is_marked_as_one(tmp_path):
+    """HalfCheetah never terminates: every episode has 1,000 steps."""
+    fields = kit.collect(task("halfcheetah"), None, 2_000, seed=0, stream="test")
+    assert not fields["terminals"].any()
+    assert np.flatnonzero(fields["timeouts"]).tolist() == [999, 1999]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hopper", "no recipe for 'hopper'"),
+        ("toy-maze", "no recipe for 'toy-maze'"),
+        ("walker2d-medium-v2", "no behaviour policies for 'walker2d'"),
+    ],
+)
+def test_what_cannot_be_built_is_named(shipped, name, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        kit.build(name, 2_000, tmp_path / "x.hdf5")
+    assert not list(tmp_path.glob("*.hdf5"))

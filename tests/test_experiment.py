@@ -1,0 +1,108 @@
+"""One line to a result, in the real environment with a dataset built on the spot."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+import o2okit
+from o2okit import experiment
+from o2okit.backbones import BACKBONES
+from o2okit.backbones.settings import TABLE, settings
+from o2okit.data import sources
+from o2okit.errors import UserError
+from o2okit.hyper import complete
+from o2okit.tasks import FAMILIES, normalised_score, task
+
+matplotlib.use("agg")
+TASK = "hopper-random-v2"
+SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": 16}
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path_factory, monkeypatch):
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("O2OKIT_RUNS", str(base / "experiment-runs"))
+    monkeypatch.setenv("O2OKIT_DATA_DIR", str(base / "experiment-data"))
+    for name in ("D4RL_DATASET_DIR", "MINARI_DATASETS_PATH"):
+        monkeypatch.setenv(name, str(base / "none"))
+
+
+def test_fine_tuning_pretrains_first_and_a_second_call_trains_nothing(capsys):
+    result = o2okit.finetune(TASK, "iql", seeds=2, profile="smoke", hyper=SMALL)
+    assert "kit dataset hopper-random-v2" in capsys.readouterr().out
+    frame = result.frame
+    assert len(frame) == 2 * (3 + 3)
+    assert frame.groupby("phase")["step"].unique().map(list).to_dict() == {
+        "offline": [0, 30, 60],
+        "online": [0, 30, 60],
+    }
+    assert np.allclose(frame["score"], normalised_score(TASK, frame["return"].to_numpy()))
+    assert all(path.is_file() for path in result.checkpoints)
+    assert len(result.checkpoints) == 4
+    assert result.runs[0].spec.hyper["cosine_steps"] == 60
+    assert result.dataset.source == "kit"
+    assert result.label() == (
+        "data kit-hopper-random-v2-20000 (source: kit) · profile smoke · seeds 0-1"
+    )
+    o2okit.finetune(TASK, "iql", seeds=2, profile="smoke", hyper=SMALL)
+    assert "steps/s" not in capsys.readouterr().out
+    alone = o2okit.pretrain(TASK, "iql", seeds=[1], profile="smoke", hyper=SMALL)
+    assert "steps/s" not in capsys.readouterr().out
+    theirs = frame[(frame["phase"] == "offline") & (frame["seed"] == 1)]
+    assert alone.frame["return"].tolist() == theirs["return"].tolist()
+
+
+def test_summary_plot_and_files(tmp_path):
+    result = o2okit.finetune(TASK, "td3+bc", seeds=2, profile="smoke", hyper=SMALL)
+    summary = result.summary("best").set_index("phase")
+    best = result.frame.groupby(["phase", "seed"])["score"].max().groupby("phase").mean()
+    assert summary["score"].to_dict() == pytest.approx(best.to_dict())
+    assert (summary["low"] <= summary["score"]).all()
+    assert summary["seeds"].tolist() == [2, 2]
+    with pytest.raises(UserError, match="unknown statistic"):
+        result.summary("bset")
+    ax = result.plot()
+    assert [line.get_xdata().max() for line in ax.lines[::2]] == [60, 120]
+    files = result.save(tmp_path, "cell")
+    assert sorted(file.suffix for file in files) == [".csv", ".json", ".pdf", ".png"]
+    assert all(file.stat().st_size > 200 for file in files)
+
+
+def test_replay_of_plain_fine_tuning():
+    result = o2okit.finetune(TASK, "td3+bc", seeds=1, profile="smoke", hyper=SMALL, replay="online")
+    assert result.runs[-1].spec.dataset is None
+    assert experiment.REPLAY["cal-ql"] == "half"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "hoper-random-v2"}, "Did you mean 'hopper-random-v2'"),
+        ({"backbone": "iqll"}, "Did you mean 'iql'"),
+        ({"method": "naif"}, "unknown method"),
+        ({"profile": "smok"}, "Did you mean 'smoke'"),
+        ({"seeds": 0}, "number of seeds"),
+        ({"seeds": []}, "number of seeds"),
+        ({"source": "kid"}, "kid"),
+        ({"hyper": {"betta": 1.0}}, "Did you mean 'beta'"),
+        ({"backbone": "dqn"}, "not made for the actions"),
+        ({"task": "hopper"}, "hopper"),
+        ({"task": "pen-binary-v0"}, "pen-cloned-v1"),
+        ({"source": "d4rl"}, "no dataset of hopper-random-v2"),
+    ],
+)
+def test_mistakes_are_refused(arguments, message):
+    given = {"task": TASK, "backbone": "iql", "profile": "smoke", **arguments}
+    with pytest.raises(UserError, match=message):
+        o2okit.finetune(given.pop("task"), given.pop("backbone"), **given)
+
+
+def test_the_settings_table_names_what_exists():
+    for (backbone, family, _), values in TABLE.items():
+        assert family in FAMILIES
+        complete(BACKBONES[backbone].Hyperparameters, values)
+    assert settings("iql", task("antmaze-umaze-v2"))["beta"] == 10.0
+    assert settings("iql", task("hopper-medium-v2")) == {}
+    assert settings("cql", task("pen-binary-v0"))["reward_bias"] == 5.0
+    assert settings("cql", task("pen-expert-v1")) == {}
+    assert sources.SOURCES[0] == "auto"

@@ -1,0 +1,99 @@
+"""From a real (short) SAC run to a ladder of shipped policies."""
+
+import numpy as np
+import pytest
+import torch
+
+from o2okit.data.policies import Snapshot
+from o2okit.errors import UserError
+from o2okit.tasks import task
+from o2okit.training import RunSpec, RunStore, behaviour, train
+
+
+def scored(step: int, mean: float, length: float = 100.0) -> Snapshot:
+    return Snapshot(step, (), {"mean": mean, "length": length})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    spec = RunSpec(
+        "hopper",
+        "sac",
+        "online",
+        120,
+        0,
+        hyper={"hidden": (8, 8), "critic_hidden": (8, 8), "batch_size": 8},
+        replay="online",
+        learning_starts=20,
+        eval_every=60,
+        snapshot_every=40,
+    )
+    (run,) = train([spec], store=RunStore(tmp_path_factory.mktemp("runs")), device="cpu")
+    return run
+
+
+def test_the_shipped_policy_is_the_agents(run):
+    """With m and b folded in, up to float16's rounding."""
+    agent, shipped = run.agent(80), behaviour.policy(run, 80)
+    obs, noise = torch.randn(1, 50, 11), torch.randn(1, 50, 3)
+    with torch.no_grad():
+        expected, _ = agent.sample(obs, noise)
+    assert (shipped.sample(obs[0], noise[0]) - expected[0]).abs().max() < 5e-3
+    assert (behaviour.policy(run, 120).sample(obs[0], noise[0]) != expected[0]).any()
+
+
+def test_a_ladder_is_written_with_its_record(run):
+    made = {}
+
+    def write(environment, snapshots, record):
+        made.update(environment=environment, snapshots=snapshots, record=record)
+
+    lines = []
+    roles = behaviour.make_ladder(
+        run, {"medium": -50.0, "expert": 1e6}, write=write, report=lines.append
+    )
+    assert "expert" not in roles
+    assert made["record"]["roles"] == roles
+    assert made["record"]["run"]["steps"] == 120
+    assert [step for step, _ in made["record"]["curve"]] == [0, 60, 120]
+    assert set(made["snapshots"][0].scores) == {"mean", "std", "min", "max", "length", "episodes"}
+    assert any("expert: target 1000000.0, best is" in line for line in lines)
+    again = behaviour.scored("hopper", behaviour.policy(run, 40))
+    assert again.scores == behaviour.scored("hopper", behaviour.policy(run, 40)).scores
+
+
+def test_one_snapshot_close_to_the_target_is_enough_else_its_neighbours_share():
+    rungs = [scored(1, 0.0, 20), scored(2, 100.0, 50), scored(3, 200.0, 100)]
+    assert behaviour.shares(rungs, 96.0) == [{"step": 2, "share": 1.0}]
+    low, high = behaviour.shares(rungs, 150.0)
+    assert (low["step"], high["step"]) == (2, 3)
+    # Half of the episodes each: rows in the ratio of their lengths, 50 to 100.
+    assert high["share"] == pytest.approx(2 / 3, abs=1e-4)
+    assert low["share"] + high["share"] == pytest.approx(1)
+    episodes = low["share"] / 50, high["share"] / 100
+    mean = np.average([100.0, 200.0], weights=episodes)
+    assert mean == pytest.approx(150.0, abs=0.1)
+    assert behaviour.shares(rungs, 300.0) is None
+
+
+def test_the_rungs_rise_and_hold_every_role():
+    rungs = [scored(step, float(mean)) for step, mean in enumerate([5, 50, 40, 90, 300, 800, 700])]
+    kept = behaviour.rungs(rungs, {"medium": [{"step": 2, "share": 1.0}]})
+    steps = [rung.step for rung in kept]
+    assert steps == sorted(steps)
+    assert {0, 2, 5} <= set(steps)
+    assert 6 not in steps, "beyond the best nothing is learnt"
+    assert len(kept) <= behaviour.RUNGS + 1
+
+
+def test_a_training_without_snapshots_is_named(run, tmp_path):
+    empty = behaviour.training_run("hopper", 1_000, tmp_path)
+    with pytest.raises(UserError, match="no snapshots yet"):
+        behaviour.make_ladder(empty, {})
+
+
+def test_a_behaviour_training_is_the_specs(run):
+    spec = behaviour.training("hopper", 5_000)
+    assert (spec.backbone, spec.replay, spec.learning_starts) == ("sac", "online", 1_000)
+    assert spec.hyper["entropy_scale"] == 1.0
+    assert task(spec.task).environment == "hopper"

@@ -95,7 +95,10 @@ def _where(args: argparse.Namespace) -> int:
             state = "WRONG"
         print(f"{state:<7}{_line(place)}")
     if used is None:
-        print(f"nothing is there yet: `o2okit data fetch {args.task}` downloads D4RL's file.")
+        print(
+            f"nothing is there yet: `o2okit data fetch {args.task}` downloads D4RL's file, "
+            f"`o2okit data build {args.task}` builds the kit's."
+        )
     return 0
 
 

@@ -18,9 +18,14 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
 def test_whatever_goes_wrong_the_old_file_stays_and_nothing_else(tmp_path):
     path = tmp_path / "x"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as beside:
-        beside.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with replacing(path) as beside:
+            beside.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with pytest.raises(FileNotFoundError), replacing(path):
         """Nothing is written."""
     assert path.read_text() == "old"

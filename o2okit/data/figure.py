@@ -8,6 +8,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from o2okit.data.rows import Rows
 from o2okit.data.statistics import Statistics
@@ -60,6 +61,7 @@ def draw(rows: Rows, found: Statistics, caption: str, path: Path | str) -> Path:
         bins = np.histogram_bin_edges(values, bins=40)
         sns.histplot(x=values, bins=bins, ax=axes)
         axes.set(xlabel=label, ylabel="episodes")
+    lengths.xaxis.set_major_locator(MaxNLocator(integer=True))
     chosen = np.linspace(0, len(rows) - 1, min(STATES, len(rows))).astype(int)
     projected, shares = principal_components(rows.observations[chosen].astype(np.float64))
     points = states.scatter(*projected.T, c=chosen, s=3, cmap="viridis", rasterized=True)

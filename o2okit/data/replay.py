@@ -29,6 +29,24 @@ class Batch(NamedTuple):
     mc_return: Tensor | None = None  # where the replay holds it
 
 
+def _sizes(task: Task, with_returns: bool) -> tuple[int, ...]:
+    """Columns of a row: obs, action, reward, next_obs, terminated, maybe the return."""
+    obs, action = (1, 1) if task.discrete else (task.obs_size, task.act_size)
+    return (obs, action, 1, obs, 1) + ((1,) if with_returns else ())
+
+
+def split_rows(rows: Tensor, task: Task) -> Batch:
+    """The fields of stored rows ``[..., width]``; indices come back as integers."""
+    with_returns = rows.shape[-1] > sum(_sizes(task, False))
+    obs, action, reward, next_obs, terminated, *rest = rows.split(
+        _sizes(task, with_returns), dim=-1
+    )
+    if task.discrete:
+        obs, action, next_obs = (x[..., 0].long() for x in (obs, action, next_obs))
+    mc_return = rest[0][..., 0] if rest else None
+    return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0], mc_return)
+
+
 class Replay:
     """Storage of a cohort.
 
@@ -60,12 +78,11 @@ class Replay:
             raise unknown("replay", kind, REPLAYS)
         if dataset is None and kind != "online":
             raise UserError(f"replay {kind!r} draws from a dataset, but none was given.")
-        self.kind, self.discrete = kind, task.discrete
+        self.kind = kind
         self.runs, self.capacity, self.device = runs, capacity, device
         self.offline = 0 if dataset is None or kind == "online" else len(dataset)
         self.online, self._next = 0, 0  # rows filled per run, and the row to be written
-        obs, action = (1, 1) if task.discrete else (task.obs_size, task.act_size)
-        self._sizes = (obs, action, 1, obs, 1) + (() if returns is None else (1,))
+        self.task, self._sizes = task, _sizes(task, returns is not None)
         # float32 holds the numbers of the toy maze's cells exactly, too.
         self.rows = torch.zeros(self.offline + runs * capacity, sum(self._sizes), device=device)
         if self.offline:
@@ -121,11 +138,7 @@ class Replay:
         else:
             index = (u * len(self)).long() + shift
         rows = self.rows.index_select(0, index.flatten()).view(*index.shape, -1)
-        obs, action, reward, next_obs, terminated, *rest = rows.split(self._sizes, dim=2)
-        if self.discrete:
-            obs, action, next_obs = (x[..., 0].long() for x in (obs, action, next_obs))
-        mc_return = rest[0][..., 0] if rest else None
-        return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0], mc_return)
+        return split_rows(rows, self.task)
 
     # --- checkpoints ------------------------------------------------------------------------------
     def state(self) -> dict[str, Tensor]:

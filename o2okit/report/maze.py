@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from o2okit.data import Batch
 from o2okit.tasks.maze import GEOMETRY
 
 
@@ -35,9 +35,7 @@ def heat(
     axes.set(xticks=[], yticks=[])
 
 
-def paths(
-    axes: Axes, state: Mapping[str, torch.Tensor], episodes: pd.DataFrame, shown: int = 12
-) -> None:
+def paths(axes: Axes, transitions: Batch, episodes: pd.DataFrame, shown: int = 12) -> None:
     """Some episodes as lines, evenly spaced over training; a small shift keeps them apart."""
     if episodes.empty:
         return
@@ -46,8 +44,8 @@ def paths(
     shifts = np.linspace(-0.28, 0.28, len(chosen))
     for (_, episode), shade, shift in zip(chosen.iterrows(), shades, shifts, strict=True):
         end = int(episode["step"])
-        before = state["replay/obs"][end - int(episode["length"]) : end]
-        cells = GEOMETRY.cells[torch.cat([before, state["replay/next_obs"][end - 1 : end]])]
+        before = transitions.obs[end - int(episode["length"]) : end]
+        cells = GEOMETRY.cells[torch.cat([before, transitions.next_obs[end - 1 : end]])]
         axes.plot(cells[:, 1] + shift, cells[:, 0] + shift, color=shade, lw=0.9, alpha=0.8)
 
 

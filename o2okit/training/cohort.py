@@ -135,15 +135,16 @@ class Cohort:
         """Every tensor that the next step depends on, run axis first.
 
         Random numbers are missing on purpose: they are a function of seed and step. A ``finished`` run
-        has no next step: its replay and its environment are left out.
+        has no next step: its environment is left out, and its replay unless it is to be kept.
         """
         parts: dict[str, Mapping[str, Any]] = {
             "agent": self.agent.state(),
             "method": self.method.state(),
         }
+        if self.online and (not finished or self.specs[0].keep_replay):
+            parts["replay"] = self.replay.state()
         if self.online and not finished:
-            parts |= {"replay": self.replay.state(), "env": self.env.state()}
-            parts["episode"] = self.episode
+            parts |= {"env": self.env.state(), "episode": self.episode}
         return {
             f"{part}/{key}": torch.as_tensor(value)
             for part, state in parts.items()

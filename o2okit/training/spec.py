@@ -41,6 +41,7 @@ class RunSpec:
         updates_per_step: updates per environment step.
         eval_every: steps between evaluations; there is one at step 0 and one at the end.
         eval_episodes: greedy episodes per evaluation.
+        keep_replay: whether the run's own transitions stay when it is finished.
         snapshot_every: steps between copies of the agent that are kept; 0 keeps none.
 
     Raises:
@@ -63,6 +64,7 @@ class RunSpec:
     updates_per_step: int = 1
     eval_every: int = 500
     eval_episodes: int = 1
+    keep_replay: bool = False
     snapshot_every: int = 0
 
     def __post_init__(self) -> None:
@@ -143,6 +145,7 @@ class RunSpec:
             "updates_per_step": self.updates_per_step,
             "eval_every": self.eval_every,
             "eval_episodes": self.eval_episodes,
+            "keep_replay": self.keep_replay,
             "snapshot_every": self.snapshot_every,
             "start": self.start and self.start.describe(),
             "versions": {

@@ -19,6 +19,8 @@ from torch import Tensor
 
 import o2okit
 from o2okit.backbones import BACKBONES
+from o2okit.data import Batch
+from o2okit.data.replay import split_rows
 from o2okit.errors import UserError
 from o2okit.tasks import task
 from o2okit.training.cohort import Cohort
@@ -49,6 +51,20 @@ class Run:
     def state(self) -> dict[str, Tensor]:
         """The run's last state."""
         return _load(self.folder, "checkpoint")[0]
+
+    def transitions(self) -> Batch:
+        """The run's own transitions, oldest first, ``[n, ...]`` each.
+
+        Raises ``UserError`` where they were not kept (``RunSpec.keep_replay``).
+        """
+        state = self.state()
+        if "replay/rows" not in state:
+            raise UserError(
+                f"the run {self.spec.id} did not keep its transitions. Train it with keep_replay=True."
+            )
+        rows = state["replay/rows"]
+        oldest_first = rows.roll(-int(state["replay/next"]) % max(len(rows), 1), dims=0)
+        return split_rows(oldest_first, task(self.spec.task))
 
     def snapshots(self) -> list[int]:
         """The steps of the kept copies of the agent."""

@@ -201,6 +201,7 @@ def test_when_nothing_is_found_the_places_and_the_next_step_are_named(folders):
     assert f"no dataset of {TASK} was found (source 'auto')" in message
     assert str(folders / "cache" / NAME) in message
     assert f"o2okit data fetch {TASK}" in message
+    assert f"o2okit data build {TASK}" in message
     assert "O2OKIT_DATA_DIR" in message
 
 

@@ -33,6 +33,7 @@ def specs(seeds=(0, 1), steps=STEPS, **changes) -> list[RunSpec]:
         "hyper": {"epsilon": 0.3, "alpha": 0.5},
         "dataset": DATA,
         "replay": "mixed",
+        "keep_replay": True,
         "eval_every": 100,
         **changes,
     }
@@ -166,7 +167,7 @@ def test_a_run_holds_what_the_store_promises(uninterrupted):
     assert environment["dataset"] == dict(DATA.provenance)
     assert run.evaluations()["step"].tolist() == list(range(0, STEPS + 1, 100))
     assert run.folder.result()["steps"] == STEPS
-    assert not any(key.startswith("replay/") for key in run.state())  # it has no next step
+    assert run.transitions().obs.shape == (STEPS,)
     offline = RunStore(run.folder.path.parent).folder(run.spec.start)
     assert offline.table("evaluations")["return"].iloc[-1] == run.evaluations()["return"].iloc[0]
 
@@ -259,3 +260,16 @@ def test_a_missing_gpu_is_refused(tmp_path, monkeypatch):
         train(specs(), store=RunStore(tmp_path), device="cuda")
     with pytest.raises(UserError, match="'auto', 'cpu' or 'cuda'"):
         train(specs(), store=RunStore(tmp_path), device="gpu")
+
+
+def test_the_oldest_transition_comes_first_and_only_those_asked_for_are_kept(tmp_path):
+    (ring,) = train(specs(seeds=(0,), capacity=30), store=RunStore(tmp_path), device="cpu")
+    (whole,) = train(specs(seeds=(0,), capacity=0), store=RunStore(tmp_path), device="cpu")
+    kept, everything = ring.transitions(), whole.transitions()
+    assert len(kept.obs) == 30
+    assert (kept.next_obs[:-1] == kept.obs[1:])[~kept.terminated[:-1].bool()].float().mean() > 0.9
+    assert len(everything.obs) == STEPS
+    (bare,) = train(specs(seeds=(0,), keep_replay=False), store=RunStore(tmp_path), device="cpu")
+    assert not any(key.startswith("replay/") for key in bare.state())
+    with pytest.raises(UserError, match="keep_replay=True"):
+        bare.transitions()

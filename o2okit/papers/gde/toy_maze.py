@@ -168,6 +168,7 @@ class ToyMazeStudy(Study):
             dataset=self.dataset,
             replay="mixed",
             start=self.offline(seed, loss),
+            keep_replay=True,
             eval_every=self.amounts["eval_every"],
         )
 
@@ -304,14 +305,14 @@ class ToyMazeStudy(Study):
         counts, limit = {}, 1
         for alpha in (3.0, 0.0):
             runs = [self.result(self.online(seed, alpha)) for seed in self.seeds]
-            visited = [run.state()["replay/obs"].numpy() for run in runs]
+            visited = [run.transitions().obs.numpy() for run in runs]
             counts[alpha] = np.bincount(np.concatenate(visited), minlength=GEOMETRY.n_cells)
             limit = max(limit, counts[alpha].max())
         for axes, (alpha, visits) in zip(panels, counts.items(), strict=True):
             name = "CQL, α = 3" if alpha else "DQN, α = 0"
             draw.heat(figure, axes, visits, "visits while fine-tuning, all seeds", limit)
             run = self.result(self.online(self.seeds[0], alpha))
-            draw.paths(axes, run.state(), run.episodes())
+            draw.paths(axes, run.transitions(), run.episodes())
             axes.set_title(f"{name} (paths: seed {self.seeds[0]}, dark early, bright late)")
         figure.suptitle(self.artefacts["figure_2c"])
         return figure, draw.cells(**{f"visits_alpha_{alpha:g}": c for alpha, c in counts.items()})

@@ -75,9 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(command=_claims)
 
-    from o2okit import cli_data
+    from o2okit import cli_data, cli_kit
 
     cli_data.add_commands(commands)
+    cli_kit.add_commands(commands)
 
     command = commands.add_parser("doctor", help="versions, device, folders, what would be slow")
     command.set_defaults(command=_doctor)

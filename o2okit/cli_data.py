@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from o2okit import cli_kit
 from o2okit.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--rows", type=int, metavar="N", help="only the first N rows")
     command.add_argument("--figure", metavar="FILE", help="a picture, too: .png, .pdf or .svg")
     command.set_defaults(command=_with_h5py(_show))
+
+    cli_kit.add_data_commands(actions)
 
 
 def _with_h5py(

@@ -76,13 +76,14 @@ def _ladder(args: argparse.Namespace) -> int:
     from o2okit.training import behaviour
 
     run = behaviour.training_run(args.environment, args.steps, args.run)
-    known = published().set_index(["task", "quantity"])["value"]
+    known = published()
     targets = {}
     for role in ("medium", "expert"):
-        key = (f"{args.environment}-{role}-v2", "return_mean")
-        targets[role] = (
-            float(known[key]) if key in known else behaviour.OURS[args.environment, role]
+        wanted = (known["task"] == f"{args.environment}-{role}-v2") & (
+            known["quantity"] == "return_mean"
         )
+        values = known.loc[wanted, "value"].tolist()
+        targets[role] = values[0] if values else behaviour.OURS[args.environment, role]
     behaviour.make_ladder(run, targets)
     return 0
 

@@ -49,7 +49,7 @@ class Amounts:
 
 AMOUNTS = {
     "smoke": Amounts(kit.ROWS["smoke"], 60, 60, 30, 30, 1, 1),
-    "laptop": Amounts(kit.ROWS["laptop"], 20_000, 10_000, 5_000, 1_000, 10, 3),
+    "laptop": Amounts(kit.ROWS["laptop"], 20_000, 10_000, 5_000, 2_000, 10, 3),
     "paper": Amounts(kit.ROWS["paper"], 1_000_000, 250_000, 5_000, 2_500, 10, 5),
 }
 REPLAY = {"cal-ql": "half"}  # of plain fine-tuning; the others draw from one mixed buffer (CORL)

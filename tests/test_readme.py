@@ -1,0 +1,26 @@
+"""What the README says of the code is true of the code."""
+
+import re
+from pathlib import Path
+
+from o2okit.backbones import BACKBONES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_backbones_has_every_backbone_with_its_length():
+    rows = re.findall(r"^\| `([a-z0-9+-]+)` \| (\[.*?) \| ([\d+ ]+) \|", README, re.MULTILINE)
+    continuous = {name for name, backbone in BACKBONES.items() if not backbone.discrete}
+    assert {name for name, _, _ in rows} == continuous
+    for name, files, lines in rows:
+        paths = re.findall(r"\((o2okit/backbones/\w+\.py)\)", files)
+        counted = [len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in paths]
+        assert [int(number) for number in lines.split("+")] == counted, name
+
+
+def test_every_link_into_the_project_leads_somewhere():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).exists(), link

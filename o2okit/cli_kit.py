@@ -42,6 +42,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--method", default="naive")
     command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
     command.add_argument("--seeds", type=int, help="how many; default: the profile's")
+    command.add_argument("--offline-steps", type=int, help="updates; default: the profile's")
+    command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
     command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
     command.set_defaults(command=_finetune)
@@ -99,6 +101,8 @@ def _finetune(args: argparse.Namespace) -> int:
         args.method,
         seeds=args.seeds,
         profile=profile,
+        steps=args.steps,
+        offline_steps=args.offline_steps,
         source=args.source,
         device=args.device,
     )

@@ -1,4 +1,5 @@
-"""Milliseconds per update of each backbone: batch 256, 17 observations, 6 actions, 2x256 networks.
+"""Milliseconds per update of each backbone: batch 256, 17 observations, 6 actions, the networks of each
+backbone's defaults (2x256; AWAC and, for the comparison, CQL 3x256).
 
     python benchmarks/updates.py [--json] [--threads 1 2] [--runs 1 5] [--seconds 3]
 
@@ -23,7 +24,8 @@ from o2okit.streams import Streams
 from o2okit.tasks import task
 
 TASK = task("halfcheetah")
-SETTINGS = {"cql": {"critic_hidden": (256,) * 3}, "cal-ql": {"critic_hidden": (256,) * 3}}
+THREE = {"hidden": (256,) * 3, "critic_hidden": (256,) * 3}
+SETTINGS = {"cql": THREE, "cal-ql": THREE}
 ROUNDS = 3
 
 

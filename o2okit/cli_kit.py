@@ -51,15 +51,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     from o2okit import experiment
-    from o2okit.data import sources
 
     if args.rows < 2:
         raise UserError(f"--rows needs at least 2, the rows of one transition; got {args.rows}.")
-    path = sources.kit_file(args.task, args.rows)
-    if path.is_file():
-        print(f"{path} is there already.")
-        return 0
-    experiment.build_kit(args.task, args.rows, seed=args.seed)
+    path = experiment.build_kit(args.task, args.rows, seed=args.seed)
     print(f"{path}\n`o2okit data show {args.task} --source kit` compares it with D4RL's.")
     return 0
 

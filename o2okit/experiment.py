@@ -153,7 +153,7 @@ class Result:
                 **self.dataset.provenance,
             },
             "summary": self.summary().to_dict("records"),
-            "runs": [run.spec.id for run in self.runs],
+            "runs": {run.spec.id: run.spec.describe() for run in self.runs},
             "diverged": [run.spec.id for run in self.runs if run.folder.result()["diverged"]],
             "trained": {
                 key: sorted({str(each[key]) for each in where}) for key in ("commit", "device")
@@ -166,42 +166,59 @@ class Result:
         """One line for every figure: dataset and source, profile, seeds."""
         seeds = ranges(sorted({run.spec.seed for run in self.runs}))
         data = self.dataset
-        return f"data {data.name} (source: {data.source}) · profile {self.profile} · seeds {seeds}"
+        steps = " + ".join(f"{n:,}" for n in dict.fromkeys(run.spec.steps for run in self.runs))
+        return (
+            f"data {data.name} (source: {data.source}) · profile {self.profile}, {steps} steps · "
+            f"seeds {seeds}"
+        )
 
 
-def dataset(task: str, *, source: str | Path = "auto", rows: int, seed: int = 0) -> Dataset:
+def dataset(task: str, *, source: str | Path = "auto", rows: int) -> Dataset:
     """The task's dataset; the kit's is built where no other is found.
 
     Args:
         task: its name.
         source: ``auto``, ``d4rl``, ``minari``, ``kit`` or a path (``o2okit data where TASK``).
         rows: of the kit dataset, if it comes to that.
-        seed: of the kit dataset.
 
     Raises:
         UserError: it can neither be found nor built.
     """
     if source in ("auto", "kit"):
-        others = [place for place in sources.where(task) if place.usable and place.source != "kit"]
-        path = sources.kit_file(task, rows)
-        if (source == "kit" or not others) and not path.is_file():
-            build_kit(task, rows, seed=seed)
+        # What is found but damaged counts: `load` says what is wrong with it.
+        others = [place for place in sources.where(task) if place.found and place.source != "kit"]
         if source == "kit" or not others:
+            build_kit(task, rows)
             return sources.load(task, "kit", rows=rows)
     return sources.load(task, source)
 
 
 def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
-    """Builds the kit dataset of a task in its place, with progress. Raises ``UserError``."""
+    """The kit dataset of a task in its place: built if it is missing or outdated, with progress.
+
+    Raises ``UserError`` where it can't be built, or is there with another seed.
+    """
+    path = sources.kit_file(task, rows)
+    if path.is_file():
+        made = sources.load_rows(task, path, first=2)[1].provenance
+        if not (why := kit.outdated(task, made)):
+            if made.get("seed") != seed:
+                raise UserError(
+                    f"{path} was collected with seed {made.get('seed')}, not {seed}. Move it away to "
+                    "collect another."
+                )
+            return path
+        print(f"{path.name}: {why}; collecting it again", flush=True)
     progress = Progress(f"kit dataset {task}", rows)
     done = 0
 
     def tell(new: int) -> None:
         nonlocal done
-        done = min(done + new, rows)
+        done = min(done + new, rows - 1)  # whole episodes: the last ones overrun
         progress.update(done)
 
-    path = kit.build(task, rows, sources.kit_file(task, rows), seed=seed, progress=tell)
+    kit.build(task, rows, path, seed=seed, progress=tell)
+    progress.update(rows)
     progress.close()
     return path
 
@@ -276,7 +293,7 @@ def finetune(
             task,
             backbone,
             "online",
-            steps or amounts.online_steps,
+            amounts.online_steps if steps is None else steps,
             start.seed,
             hyper=start.hyper,
             method=method,
@@ -302,7 +319,8 @@ def _offline(
     steps: int | None,
     hyper: Mapping[str, Any] | None,
 ) -> list[RunSpec]:
-    amounts, steps = AMOUNTS[profile], steps or AMOUNTS[profile].offline_steps
+    amounts = AMOUNTS[profile]
+    steps = amounts.offline_steps if steps is None else steps
     own = settings(backbone, find_task(task))
     if backbone == "iql":  # its cosine spans the pre-training (IQL's code), whatever the profile
         own["cosine_steps"] = steps
@@ -327,10 +345,11 @@ def _seeds(seeds: int | Sequence[int] | None, profile: str) -> list[int]:
         seeds = AMOUNTS[profile].seeds
     if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
         return list(range(seeds))
-    if isinstance(seeds, Sequence) and seeds and not isinstance(seeds, str):
+    listed = isinstance(seeds, Sequence) and not isinstance(seeds, str)
+    if listed and 0 < len(set(seeds)) == len(seeds):
         return list(seeds)
     raise UserError(
-        f"seeds must be a number of seeds, at least 1, or a list of them; got {seeds!r}."
+        f"seeds must be a number of seeds, at least 1, or a list of different ones; got {seeds!r}."
     )
 
 

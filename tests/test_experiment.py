@@ -42,7 +42,7 @@ def test_fine_tuning_pretrains_first_and_a_second_call_trains_nothing(capsys):
     assert result.runs[0].spec.hyper["cosine_steps"] == 60
     assert result.dataset.source == "kit"
     assert result.label() == (
-        "data kit-hopper-random-v2-20000 (source: kit) · profile smoke · seeds 0-1"
+        "data kit-hopper-random-v2-20000 (source: kit) · profile smoke, 60 steps · seeds 0-1"
     )
     o2okit.finetune(TASK, "iql", seeds=2, profile="smoke", hyper=SMALL)
     assert "steps/s" not in capsys.readouterr().out
@@ -83,6 +83,10 @@ def test_replay_of_plain_fine_tuning():
         ({"profile": "smok"}, "Did you mean 'smoke'"),
         ({"seeds": 0}, "number of seeds"),
         ({"seeds": []}, "number of seeds"),
+        ({"seeds": [0, 0]}, "list of different ones"),
+        ({"steps": 0}, "steps must be"),
+        ({"offline_steps": 0}, "steps must be"),
+        ({"replay": "offline"}, "allowed: online, mixed, half"),
         ({"source": "kid"}, "kid"),
         ({"hyper": {"betta": 1.0}}, "Did you mean 'beta'"),
         ({"backbone": "dqn"}, "not made for the actions"),
@@ -106,3 +110,23 @@ def test_the_settings_table_names_what_exists():
     assert settings("cql", task("pen-binary-v0"))["reward_bias"] == 5.0
     assert settings("cql", task("pen-expert-v1")) == {}
     assert sources.SOURCES[0] == "auto"
+
+
+def test_a_damaged_file_of_d4rl_is_named_not_passed_over(monkeypatch, tmp_path):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    (tmp_path / sources.FILES[TASK].name).write_bytes(b"broken")
+    with pytest.raises(UserError, match="6 bytes where D4RL's file has"):
+        experiment.dataset(TASK, rows=2_000)
+
+
+def test_kit_data_of_older_policies_are_collected_again_and_of_another_seed_refused(
+    monkeypatch, capsys
+):
+    first = experiment.dataset(TASK, rows=2_000)
+    assert experiment.dataset(TASK, rows=2_000).hash == first.hash
+    with pytest.raises(UserError, match="collected with seed 0, not 1"):
+        experiment.build_kit(TASK, 2_000, seed=1)
+    capsys.readouterr()
+    monkeypatch.setattr(experiment.kit, "outdated", lambda task, made: "other policies")
+    assert experiment.dataset(TASK, rows=2_000).hash == first.hash
+    assert "other policies; collecting it again" in capsys.readouterr().out

@@ -32,7 +32,7 @@ from o2okit.backbones.sac import SAC, SACHyperparameters
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.nn import Adam, Stacked, StackedMLP
-from o2okit.nn.distributions import tanh_normal_sample
+from o2okit.nn.distributions import EDGE, tanh_normal_sample
 from o2okit.nn.precision import bfloat16_is_fast
 from o2okit.streams import Draws
 from o2okit.tasks import Task
@@ -79,6 +79,11 @@ class CQL(SAC):
         sizes = (self.obs_size, *self.hyper.hidden, 2 * self.act_size)
         self.actor = StackedMLP(seeds, sizes, name="actor", device=self.device, **kind)
         self.make_critics(seeds, **kind)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """As ``ActorCritic.prepare``; actions clipped to ±0.99999 (specs/qcse.md 3)."""
+        batch = super().prepare(batch)
+        return batch._replace(action=batch.action.clamp(-EDGE, EDGE))
 
     # --- actions ----------------------------------------------------------------------------------
     def samples(self, policy: tuple[Tensor, Tensor], noise: Tensor) -> tuple[Tensor, Tensor]:

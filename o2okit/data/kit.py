@@ -2,19 +2,19 @@
 
     random          uniform actions
     medium, expert  sampled actions of the snapshots that return what D4RL's files do
-    medium-replay   every snapshot from random to medium in turn
+    medium-replay   every snapshot up to medium in turn, for as long as it was the run's policy
     medium-expert   half medium, half expert
 
 Numbered departures from D4RL:
-    1. medium-replay stands for the replay buffer of one run: as many transitions of each snapshot, in
-       the order of training, instead of the run's own.
-    2. Several environments run side by side. Each is followed until its share is full and its episode
-       has ended; the file has one environment's episodes after the other's.
+    1. medium-replay stands for the replay buffer of one run. Each of about ten snapshots stands for the
+       steps since the one before it, and uniform actions for those before the first update.
+    2. Several environments run side by side; the file has one environment's episodes after the other's.
+       Where a part's share is full its last episode is cut off and marked as a time-out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -55,9 +55,11 @@ def recipe(name: str, policies: Ladder | None) -> list[Part]:
         return [Part(part.label, part.share / 2, part.snapshot) for half in halves for part in half]
     if name == "medium-replay":
         last = max(snapshot.step for snapshot, _ in policies.role("medium"))
-        steps = [snapshot for snapshot in policies.snapshots if snapshot.step <= last]
-        share = 1 / (len(steps) + 1)
-        return [Part("random", share, None)] + [_part(s, share) for s in steps]
+        rungs = [snapshot for snapshot in policies.snapshots if snapshot.step <= last]
+        uniform = policies.record["run"]["learning_starts"]
+        gaps = np.diff([snapshot.step for snapshot in rungs], prepend=uniform)
+        learnt = [_part(rung, gap / last) for rung, gap in zip(rungs, gaps.tolist(), strict=True)]
+        return [Part("random", uniform / last, None), *learnt]
     return [_part(snapshot, share) for snapshot, share in policies.role(name)]
 
 
@@ -170,20 +172,29 @@ def build(
     pieces: list[Fields] = []
     for number, (part, size) in enumerate(zip(parts, np.diff(ends, prepend=0), strict=True)):
         stream = f"kit/{where.environment}/{number}/{part.label}"
-        pieces.append(
-            collect(where, part.snapshot, size, seed=seed, stream=stream, progress=progress)
-        )
+        piece = collect(where, part.snapshot, size, seed=seed, stream=stream, progress=progress)
+        pieces.append({key: value[:size] for key, value in piece.items()})
+        if number < len(parts) - 1:  # where the file is full there is no mark: as in D4RL's files
+            pieces[-1]["timeouts"][-1:] |= ~pieces[-1]["terminals"][-1:]
     fields = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-    # The file is full in the middle of an episode, which has no end mark: as in D4RL's files.
-    fields = {key: value[:rows] for key, value in fields.items()}
-    return write_hdf5(path, fields, _provenance(where, parts, policies, rows, seed, fields))
+    return write_hdf5(path, fields, _provenance(where, parts, policies, seed, fields))
+
+
+def outdated(name: str, provenance: Mapping[str, Any]) -> str:
+    """Why a kit file is not what ``build`` would write now; empty where it is."""
+    where = task(name)
+    policies = None if where.quality == "random" else ladder(where.environment).hash
+    if provenance.get("policies_sha256") != policies:
+        return "it was collected with other policies than those shipped now"
+    if provenance.get("task_version") != where.version:
+        return "the environment has changed since"
+    return ""
 
 
 def _provenance(
     where: Task,
     parts: Sequence[Part],
     policies: Ladder | None,
-    rows: int,
     seed: int,
     fields: Fields,
 ) -> dict[str, Any]:
@@ -194,7 +205,7 @@ def _provenance(
         "recipe": f"D4RL's, {where.quality}, with the kit's policies",
         "o2okit": o2okit.__version__,
         "task_version": where.version,
-        "rows": rows,
+        "rows": len(fields["rewards"]),
         "seed": seed,
         "parts": [{"label": part.label, "share": part.share} for part in parts],
         "policies_sha256": policies and policies.hash,

@@ -133,7 +133,7 @@ class Replay:
             online = (online * self.online).long() + self._base[:, None]
             index = torch.cat([(offline * self.offline).long(), online], dim=1)
         elif self.offline:
-            index = (u * len(self)).long()
+            index = (u * (self.offline if self.kind == "offline" else len(self))).long()
             index = torch.where(index < self.offline, index, index + shift)
         else:
             index = (u * len(self)).long() + shift

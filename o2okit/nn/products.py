@@ -69,6 +69,8 @@ class Products(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         """Gradients of ``x`` and ``flat``, each where it is wanted."""
         network, layers, (x, flat, *hidden) = ctx.network, ctx.layers, ctx.saved_tensors
+        if layers is None:
+            raise RuntimeError("a network's backward pass can be taken once: evaluate it again")
         wants_x, wants_flat, *_ = ctx.needs_input_grad
         gradient, gradients = None, None
         if wants_flat:
@@ -85,6 +87,7 @@ class Products(torch.autograd.Function):
                     above, activations, layers, gradients, number > 0, network.one_hot, wants_x
                 )
             )
+        ctx.layers = None
         _give(hidden)
         return torch.cat(to_x, dim=1).float() if wants_x else None, gradient, None, None, None
 
@@ -168,6 +171,8 @@ def _take(*shape: int, like: Tensor) -> Tensor:
 
     The allocator gives large blocks back to the system and gets them again, page by page, at every update.
     """
+    if like.is_cuda:  # PyTorch's own allocator does this there
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
     free = _free.get((shape, like.dtype, like.device))
     return free.pop() if free else torch.empty(shape, dtype=like.dtype, device=like.device)
 
@@ -175,5 +180,12 @@ def _take(*shape: int, like: Tensor) -> Tensor:
 def _give(buffers: Sequence[Tensor]) -> None:
     """Returns buffers that ``_take`` gave."""
     for buffer in buffers:
+        if buffer.is_cuda:
+            return
         key = (tuple(buffer.shape), buffer.dtype, buffer.device)
         _free.setdefault(key, []).append(buffer)
+
+
+def release_buffers() -> None:
+    """Forgets all buffers: a cohort is trained, the next one has other shapes."""
+    _free.clear()

@@ -5,6 +5,7 @@ Each takes the scores of one run's evaluations ``[n]``, oldest first, and their 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -26,8 +27,8 @@ def last_mean(scores: np.ndarray, steps: np.ndarray) -> float:
 
 
 def late_mean(scores: np.ndarray, steps: np.ndarray) -> float:
-    """Mean of the last tenth of the evaluations (QCSE), one at least."""
-    return float(scores[-max(1, round(len(scores) / 10)) :].mean())
+    """Mean of the last tenth of the evaluations (QCSE), rounded up."""
+    return float(scores[-math.ceil(len(scores) / 10) :].mean())
 
 
 def best(scores: np.ndarray, steps: np.ndarray) -> float:

@@ -18,8 +18,8 @@ import numpy as np
 
 from o2okit.data import kit
 from o2okit.data.policies import Snapshot, write_ladder
-from o2okit.errors import UserError
-from o2okit.tasks import task
+from o2okit.errors import UserError, unknown
+from o2okit.tasks import TASKS, task
 from o2okit.training.spec import RunSpec
 from o2okit.training.store import RunFolder, RunStore
 from o2okit.training.train import Run, commit
@@ -34,7 +34,12 @@ CLOSE = 0.05  # of the target: one snapshot alone is good enough
 
 
 def training(environment: str, steps: int, seed: int = 0) -> RunSpec:
-    """The run that behaviour policies come from: specs/tasks.md 6."""
+    """The run that behaviour policies come from: specs/tasks.md 6. Raises ``UserError``."""
+    known = [
+        name for name, each in TASKS.items() if each.family == "locomotion" and not each.quality
+    ]
+    if environment not in known:
+        raise unknown("environment", environment, known)
     return RunSpec(
         environment,
         "sac",
@@ -87,7 +92,7 @@ def shares(snapshots: list[Snapshot], target: float) -> list[dict[str, Any]] | N
     """Who collects a quality whose episodes should return ``target`` on average.
 
     The first snapshot close to it alone, else the first two neighbours on either side of it. ``None``
-    where no snapshot returns so much.
+    where no two neighbours lie on either side of it.
     """
     for snapshot in snapshots:
         if abs(snapshot.scores["mean"] - target) <= CLOSE * abs(target):
@@ -153,7 +158,8 @@ def make_ladder(
     for name, target in targets.items():
         if (parts := shares(snapshots, target)) is not None:
             roles[name] = parts
-        report(f"{name}: target {target:.1f}, " + (f"{parts}" if parts else f"best is {best:.1f}"))
+        reached = f"{parts}" if parts else f"not met: the snapshots return up to {best:.1f}"
+        report(f"{name}: target {target:.1f}, {reached}")
     record = {
         "environment": environment,
         "command": f"o2okit data train {environment} && o2okit data ladder {environment}",

@@ -51,6 +51,7 @@ class Cohort:
         self.rows: list[Rows] = [
             {"evaluations": [], "episodes": [], "metrics": []} for _ in self.specs
         ]
+        self.diverged = np.zeros(self.runs, dtype=bool)
         self._metrics: dict[str, Tensor] = {}
         if self.online:
             self.env = self.task.vector([Key(seed, "online/start") for seed in seeds])
@@ -129,6 +130,7 @@ class Cohort:
             if metrics:
                 values = {key: value[run] for key, value in metrics.items()}
                 rows["metrics"].append({"step": self.step, **values})
+                self.diverged[run] |= not np.isfinite(list(values.values())).all()
 
     # --- checkpoints: the state of a run is one container -----------------------------------------
     def state(self, finished: bool = False) -> dict[str, Tensor]:
@@ -140,16 +142,18 @@ class Cohort:
         parts: dict[str, Mapping[str, Any]] = {
             "agent": self.agent.state(),
             "method": self.method.state(),
+            "metrics": self._metrics,
         }
         if self.online and (not finished or self.specs[0].keep_replay):
             parts["replay"] = self.replay.state()
         if self.online and not finished:
             parts |= {"env": self.env.state(), "episode": self.episode}
-        return {
+        tensors = {
             f"{part}/{key}": torch.as_tensor(value)
             for part, state in parts.items()
             for key, value in state.items()
         }
+        return {**tensors, "diverged": torch.from_numpy(self.diverged.copy())}
 
     def load_state(self, states: Sequence[Mapping[str, Tensor]], step: int) -> None:
         """Takes over the states of the runs, one container each, at ``step``."""
@@ -157,7 +161,9 @@ class Cohort:
         self.step = step
         self.agent.load_state(_part(state, "agent"))
         self.method.load_state(_part(state, "method"))
-        if self.online:
+        self._metrics = _part(state, "metrics")
+        self.diverged = state["diverged"].numpy()
+        if self.online and step < self.specs[0].steps:  # a finished run has neither
             self.replay.load_state(_part(state, "replay"))
             self.obs = self.env.load_state({k: v.numpy() for k, v in _part(state, "env").items()})
             self.episode = {k: v.numpy() for k, v in _part(state, "episode").items()}

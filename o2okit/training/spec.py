@@ -99,6 +99,11 @@ class RunSpec:
             )
         if self.phase == "offline" and self.replay != "offline":
             raise UserError(f"an offline run draws from its dataset; got replay={self.replay!r}.")
+        if self.phase == "online" and self.replay == "offline":
+            raise UserError(
+                "an online run that never draws its own transitions learns nothing from them; "
+                "allowed: online, mixed, half."
+            )
         if self.dataset is None and self.replay != "online":
             raise UserError(f"replay={self.replay!r} needs a dataset.")
         if self.phase == "offline" and self.updates_per_step != 1:

@@ -22,6 +22,8 @@ from o2okit.backbones import BACKBONES
 from o2okit.data import Batch
 from o2okit.data.replay import split_rows
 from o2okit.errors import UserError
+from o2okit.nn.precision import bfloat16_is_fast
+from o2okit.nn.products import release_buffers
 from o2okit.tasks import task
 from o2okit.training.cohort import Cohort
 from o2okit.training.progress import Progress
@@ -72,6 +74,11 @@ class Run:
 
     def agent(self, step: int | None = None) -> Any:
         """The run's agent on the CPU, a cohort of one: its last state, or the snapshot at ``step``."""
+        if step is not None and step not in self.snapshots():
+            kept = ", ".join(map(str, self.snapshots())) or "none"
+            raise UserError(
+                f"the run {self.spec.id} has no snapshot at step {step}; it has: {kept}."
+            )
         name = "checkpoint" if step is None else f"snapshots/{step:08d}"
         state, _ = _load(self.folder, name)
         spec = self.spec
@@ -206,10 +213,11 @@ def _train_cohort(
                 last = time.monotonic()
                 cost = last - saving
     progress.close()
-    for folder, rows in zip(folders, cohort.rows, strict=True):
+    release_buffers()
+    for run, folder in enumerate(folders):
         result = {
             "steps": cohort.step,
-            "diverged": any(not _finite(row) for row in rows["metrics"]),
+            "diverged": bool(cohort.diverged[run]),
             "seconds": round(time.monotonic() - began, 1),
             "runs_in_cohort": len(specs),
         }
@@ -239,22 +247,26 @@ def _rows_until(folder: RunFolder, step: int) -> dict[str, list[dict[str, Any]]]
     return rows
 
 
-def _finite(row: dict[str, Any]) -> bool:
-    return all(abs(value) < float("inf") for value in row.values())  # false for nan too
-
-
 def environment(device: torch.device | str) -> dict[str, Any]:
     """What a result was computed with: versions, commit, device."""
-    names = ("torch", "numpy", "scipy", "pandas", "gymnasium", "matplotlib")
+    names = ("torch", "numpy", "scipy", "pandas", "gymnasium", "mujoco", "matplotlib")
     gpu = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
     return {
         "o2okit": o2okit.__version__,
         "commit": commit(),
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
-        "packages": {name: metadata.version(name) for name in names},
+        "packages": {name: _version(name) for name in names},
+        "bfloat16": bfloat16_is_fast(device),
         "device": gpu or f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads)",
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # mujoco is an extra
+        return None
 
 
 def commit() -> str | None:

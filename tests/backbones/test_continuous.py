@@ -4,6 +4,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from o2okit.backbones import BACKBONES
 from o2okit.backbones.gaussian import GaussianActorCritic
 from o2okit.backbones.iql import expectile_loss
 from o2okit.data import Batch
+from o2okit.errors import UserError
 from o2okit.hyper import complete
 from o2okit.streams import Streams
 from o2okit.tasks import task
@@ -55,6 +57,8 @@ def test_every_continuous_backbone_has_a_reference():
 def test_updates_agree_with_plain_single_run_code(name):
     """Different hyper-parameters in the two runs, five updates, every network compared."""
     settings = {"discount": [0.9, 0.99]}
+    if name == "cal-ql":
+        settings["discount"] = 0.9
     if name in ("cql", "cal-ql"):
         settings |= {"weight": [5.0, 1.0], "n_actions": 3}
     if name == "iql":
@@ -208,3 +212,28 @@ def test_advantage_weights(scaled, weights):
         obs, action = torch.randn(1, 1, TASK.obs_size), torch.zeros(1, 1, TASK.act_size)
         _, metrics = agent.weighted_imitation(obs, action, torch.tensor([[value]]))
         assert metrics["weight"].item() == pytest.approx(weight, abs=1e-5)
+
+
+def test_cal_ql_needs_one_discount_and_scale_for_its_returns():
+    with pytest.raises(UserError, match="must agree between them"):
+        make("cal-ql", discount=[0.9, 0.99])
+
+
+def test_cal_ql_returns_are_those_of_scaled_rewards():
+    """specs/qcse.md 6: [-5, -5, +5] with the end last; failing for ever -5 / 0.01; dense [1, 2, 3]."""
+    cls = BACKBONES["cal-ql"]
+    hyper = complete(cls.Hyperparameters, {"reward_scale": 10.0, "reward_bias": -5.0})
+    agent = cls(task("antmaze-umaze-v2"), [hyper], (0,))
+    ends = np.array([False, False, True])
+    success = agent.returns(np.array([0.0, 0.0, 1.0]), ends, ends)
+    assert success.tolist() == pytest.approx([-5.0495, -0.05, 5.0], abs=1e-4)
+    failure = agent.returns(np.zeros(3), ends & False, ends)
+    assert failure.tolist() == pytest.approx([-500.0] * 3, rel=1e-5)
+    dense = make("cal-ql", (0,)).returns(np.array([1.0, 2.0, 3.0]), ends & False, ends)
+    assert dense.tolist() == pytest.approx([5.9203, 4.97, 3.0], abs=1e-4)
+
+
+def test_cql_clips_the_datasets_actions():
+    agent = make("cql")
+    batch = minibatch(2)._replace(action=torch.ones(2, B, TASK.act_size))
+    assert agent.prepare(batch).action.max().item() == pytest.approx(1 - 1e-5, abs=1e-7)

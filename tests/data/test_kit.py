@@ -39,7 +39,8 @@ def shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(policies, "FOLDER", tmp_path)
     roles = {"medium": [{"step": 1, "share": 0.25}, {"step": 2, "share": 0.75}]}
     snapshots = [snapshot(step, step) for step in (1, 2, 3)]
-    write_ladder("hopper", snapshots, {"roles": roles}, tmp_path)
+    record = {"roles": roles, "run": {"learning_starts": 0.5}}
+    write_ladder("hopper", snapshots, record, tmp_path)
     return snapshots
 
 
@@ -81,8 +82,8 @@ def test_recipes(shipped):
     }
     assert parts["random"] == [("random", 1.0)]
     assert parts["medium"] == [(label(1), 0.25), (label(2), 0.75)]
-    third = pytest.approx(1 / 3)
-    assert parts["medium-replay"] == [("random", third), (label(1), third), (label(2), third)]
+    # Uniform until the first update, then each snapshot for the steps since the one before it.
+    assert parts["medium-replay"] == [("random", 0.25), (label(1), 0.25), (label(2), 0.5)]
     with pytest.raises(UserError, match="do not reach 'expert'"):
         kit.recipe("medium-expert", policies_)
 
@@ -137,6 +138,47 @@ def test_building_twice_gives_the_same_file_and_another_seed_another(shipped, tm
     assert made["return_mean"] == pytest.approx(np.mean(returns), rel=1e-4)
     data = d4rl.read(first, HOPPER, source="kit")
     assert len(data) == 3_000 - 1 - int(a.timeouts[:-1].sum())
+
+
+def test_every_part_has_its_share_of_the_rows_and_ends_with_a_mark(shipped, tmp_path):
+    """Episodes of 1,000 steps do not fit the shares: what overruns is cut, nobody loses rows."""
+    write_ladder(
+        "halfcheetah",
+        [Snapshot(step, _wide(rung.layers), rung.scores) for step, rung in enumerate(shipped, 1)],
+        {"roles": {"medium": [{"step": 2, "share": 1.0}]}, "run": {"learning_starts": 0.5}},
+        tmp_path,
+    )
+    rows = read_rows(
+        kit.build("halfcheetah-medium-replay-v2", 6_000, tmp_path / "x.hdf5"),
+        task("halfcheetah-medium-replay-v2"),
+    )
+    assert len(rows) == 6_000
+    ends = np.flatnonzero(rows.timeouts) + 1
+    assert {1_500, 3_000} <= set(ends.tolist()), "the parts end at 25 % and 50 %"
+    uniform, learnt = np.abs(rows.actions[:1_500]).mean(), np.abs(rows.actions[3_000:]).mean()
+    assert uniform == pytest.approx(0.5, abs=0.01)
+    assert learnt != pytest.approx(0.5, abs=0.01)
+    assert not rows.terminals.any()
+
+
+def _wide(layers):
+    """Hopper's layers for halfcheetah's 17 observations and 6 actions."""
+    (first, bias), *middle, _ = layers
+    rng = torch.Generator().manual_seed(0)
+    return (
+        (torch.cat([first, first[:, :6]], dim=1), bias),
+        *middle,
+        (torch.randn(12, 8, generator=rng) / 8, torch.zeros(12)),
+    )
+
+
+def test_a_file_of_other_policies_is_outdated(shipped, tmp_path):
+    made = read_rows(kit.build("hopper-medium-v2", 2_000, tmp_path / "a.hdf5"), HOPPER).provenance
+    assert kit.outdated("hopper-medium-v2", made) == ""
+    assert "environment" in kit.outdated("hopper-medium-v2", {**made, "task_version": 0})
+    record = {"roles": {}, "run": {"learning_starts": 0.5}}
+    write_ladder("hopper", shipped[:2], record, tmp_path)
+    assert "other policies" in kit.outdated("hopper-medium-v2", made)
 
 
 def test_a_time_out_is_marked_as_one(tmp_path):

@@ -88,3 +88,24 @@ def test_a_missing_dataset_and_an_unknown_kind_are_refused():
         Replay("mixed", MAZE, None, runs=1, capacity=1)
     with pytest.raises(UserError, match="Allowed: offline, online, mixed, half"):
         Replay("mixd", MAZE, None, runs=1, capacity=1)
+
+
+def test_offline_never_draws_what_was_added():
+    data = scripted(transitions=8)
+    replay = Replay("offline", MAZE, data, runs=RUNS, capacity=8)
+    for step in range(8):
+        replay.add(transition(step))
+    assert (replay.sample(everything(8)).obs[1].numpy() == data.observations).all()
+
+
+def test_half_draws_one_half_of_the_batch_from_each():
+    data = scripted(transitions=8)
+    replay = Replay("half", MAZE, data, runs=RUNS, capacity=5)
+    for step in range(4):
+        replay.add(transition(step))
+    draws = torch.cat([everything(8), everything(8)], dim=1)
+    batch = replay.sample(draws)
+    for run in range(RUNS):
+        assert batch.obs[run, :8].tolist() == data.observations.tolist()
+        expected = [run * 1000 + step for step in range(4) for _ in range(2)]
+        assert batch.obs[run, 8:].tolist() == expected

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from o2okit.errors import UserError
 from o2okit.nn import Adam, StackedMLP
 
 SEEDS = (4, 0, 7)
@@ -149,3 +150,92 @@ def test_adam_state_continues_exactly():
         step(stack, adam, rng)
         step(twin, resumed, same_rng)
     assert (stack.flat == twin.flat).all()
+
+
+# --- ensembles, large batches, bfloat16 ---------------------------------------------------------
+def plain(stack, x, run, member):
+    """The same by single products."""
+    h = x
+    layers = stack.layer_views(stack.flat.detach())
+    for number, (weight, bias) in enumerate(layers):
+        index = run * (stack.members or 1) + member
+        h = h @ weight[index] + bias[index]
+        h = torch.relu(h) if number < len(layers) - 1 else h
+    return h
+
+
+def test_members_are_networks_of_their_own():
+    stack = StackedMLP(SEEDS, (9, 8, 8, 2), members=2, name="q")
+    x = torch.randn(3, 6, 9)
+    out = stack(x)
+    assert out.shape == (3, 2, 6, 2)
+    for run in range(3):
+        for member in range(2):
+            assert torch.allclose(out[run, member], plain(stack, x[run], run, member), atol=1e-6)
+            alone = stack(x, only=member)
+            assert torch.allclose(alone[run], out[run, member], atol=1e-6)
+    own = stack(torch.stack([x, 2 * x], dim=1))
+    assert torch.allclose(own[:, 0], out[:, 0], atol=1e-6)
+    assert torch.allclose(own[1, 1], plain(stack, 2 * x[1], 1, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_batch_of_several_parts_has_the_gradients_of_autograd(frozen):
+    """600 rows pass in three parts."""
+    stack = StackedMLP(SEEDS, (9, 8, 8, 1), members=2, name="q")
+    x = torch.randn(3, 600, 9, requires_grad=True)
+    wanted = [x] if frozen else [x, stack.flat]
+    ours = torch.autograd.grad(stack(x, frozen=frozen).square().sum(), wanted)
+    reference = stack.flat.detach().clone().requires_grad_()
+    layers = stack.layer_views(reference)  # detached: rebuilt from slices that keep the graph
+    parts = reference.split([*(w.numel() for pair in layers for w in pair), stack.padding])
+    views = [
+        p.view(w.shape) for p, w in zip(parts, (w for pair in layers for w in pair), strict=False)
+    ]
+    h = x[:, None].expand(-1, 2, -1, -1).reshape(6, 600, 9)
+    for number in range(0, len(views), 2):
+        h = torch.baddbmm(views[number + 1], h, views[number])
+        h = torch.relu(h) if number < len(views) - 2 else h
+    theirs = torch.autograd.grad(h.square().sum(), [x] if frozen else [x, reference])
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_backward_pass_is_refused():
+    stack = StackedMLP(SEEDS, (9, 8, 2), name="q")
+    loss = stack(torch.randn(3, 6, 9)).sum()
+    torch.autograd.grad(loss, stack.flat, retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be taken once"):
+        torch.autograd.grad(loss, stack.flat)
+
+
+def test_bfloat16_is_close_and_gives_float32():
+    """Relative error of output and gradient: about 2^-8 per product."""
+    stack = StackedMLP((0,), (23, 256, 256, 1), members=2, name="q")
+    x = torch.randn(1, 512, 23)
+    exact, rough = stack(x), stack(x, half=True)
+    assert rough.dtype == torch.float32
+    assert 0 < ((rough - exact).norm() / exact.norm()).item() < 0.02
+    gradients = [
+        torch.autograd.grad(stack(x, half=half).square().mean(), stack.flat)[0]
+        for half in (False, True)
+    ]
+    assert ((gradients[1] - gradients[0]).norm() / gradients[0].norm()).item() < 0.02
+
+
+@pytest.mark.parametrize("initialiser", ["orthogonal", "xavier"])
+def test_initialisers(initialiser):
+    stack = StackedMLP(
+        (0, 1), (64, 64, 4), name="q", initialiser=initialiser, gains=(2.0, 0.01), members=2
+    )
+    first, bias = stack.weights[0], stack.weights[1]
+    assert (bias == 0).all()
+    if initialiser == "orthogonal":
+        product = first @ first.mT
+        assert torch.allclose(product, 4 * torch.eye(64).expand_as(product), atol=1e-4)
+    else:
+        assert first.abs().max() <= 2 * (6 / 128) ** 0.5
+    assert stack.weights[2].abs().max() < 0.02
+    assert (first[0] != first[1]).any()
+    with pytest.raises(UserError, match="Allowed: uniform, orthogonal, xavier"):
+        StackedMLP((0,), (2, 2, 2), name="q", initialiser="ortogonal")

@@ -163,3 +163,18 @@ def test_monte_carlo_returns_of_online_episodes_are_stored_when_they_end(data):
 def test_a_backbone_for_other_actions_is_refused():
     with pytest.raises(UserError, match=r"not made for the actions of task 'hopper'.*td3"):
         RunSpec("hopper", "dqn", "online", 10, 0, replay="online")
+
+
+def test_an_interrupted_run_has_the_metrics_of_an_uninterrupted_one(data):
+    """TD3's actor rests every second update: what it reported last is part of the state."""
+    whole = trained([spec("td3", 0, data, eval_every=1)], 60)
+    part = trained([spec("td3", 0, data, eval_every=1)], 41)
+    resumed = Cohort([spec("td3", 0, data, eval_every=1)])
+    resumed.load_state([{k: v[0].clone() for k, v in part.state().items()}], 41)
+    for cohort in (whole, resumed):
+        while cohort.step < 62:
+            cohort.advance()
+            cohort.evaluate()
+    assert resumed.rows[0]["metrics"][-1] == whole.rows[0]["metrics"][-1]
+    assert resumed.rows[0]["metrics"][0].keys() == whole.rows[0]["metrics"][-1].keys()
+    assert not resumed.diverged.any()

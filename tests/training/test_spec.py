@@ -20,7 +20,8 @@ BASE = {
 
 
 def spec(**changes) -> RunSpec:
-    return RunSpec(**{**BASE, **changes})
+    online = {"replay": "mixed"} if changes.get("phase") == "online" else {}
+    return RunSpec(**{**BASE, **online, **changes})
 
 
 def test_the_id_is_stable_and_complete():
@@ -37,7 +38,10 @@ def test_the_id_is_stable_and_complete():
         spec(eval_every=7),
         spec(eval_episodes=2),
         spec(phase="online"),
-        spec(phase="online", replay="mixed"),
+        spec(phase="online", replay="half"),
+        spec(phase="online", capacity=5),
+        spec(phase="online", updates_per_step=2),
+        spec(phase="online", keep_replay=True),
         spec(phase="online", start=spec()),
         spec(phase="online", start=spec(seed=5)),
         spec(snapshot_every=5),

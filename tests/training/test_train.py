@@ -273,3 +273,19 @@ def test_the_oldest_transition_comes_first_and_only_those_asked_for_are_kept(tmp
     assert not any(key.startswith("replay/") for key in bare.state())
     with pytest.raises(UserError, match="keep_replay=True"):
         bare.transitions()
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_result_is_finished(tmp_path):
+    store = RunStore(tmp_path)
+    (run,) = train(specs(seeds=(0,), keep_replay=False), store=store, device="cpu")
+    before = run.state()
+    (run.folder.path / "result.json").unlink()
+    (again,) = train(specs(seeds=(0,), keep_replay=False), store=store, device="cpu")
+    assert again.folder.result()["steps"] == STEPS
+    after = again.state()
+    assert all((before[key] == after[key]).all() for key in before)
+
+
+def test_a_missing_snapshot_is_named(uninterrupted):
+    with pytest.raises(UserError, match="no snapshot at step 5; it has: none"):
+        uninterrupted[0].agent(5)

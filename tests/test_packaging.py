@@ -113,7 +113,7 @@ def test_conda_installs_this_package_with_existing_extras_and_the_pins(pip_lines
     assert (ROOT / options["--constraint"]).samefile(ROOT / "constraints.txt")
     place, extras = re.fullmatch(r"(\S+)\[(.+)\]", options["--editable"]).groups()
     assert (ROOT / place).samefile(ROOT)
-    assert set(extras.split(",")) == {"notebook", "dev"} <= EXTRAS.keys()
+    assert set(extras.split(",")) == {"notebook", "dev", "data"} <= EXTRAS.keys()
 
 
 def test_pip_reads_condas_lines_as_the_package_and_its_pins(pip_lines, tmp_path):
@@ -132,7 +132,7 @@ for parsed in parse_requirements("condaenv.requirements.txt", session=PipSession
     assert done.returncode == 0, done.stderr
     parsed = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
     assert [line for line in parsed if line[0] == "install"] == [
-        ["install", "True", ".[notebook,dev]"]
+        ["install", "True", ".[notebook,dev,data]"]
     ]
     assert {Requirement(line[2]) for line in parsed if line[0] == "pin"} == set(PINS.values())
 

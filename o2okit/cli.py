@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     from o2okit import cli_data, cli_kit
 
-    cli_data.add_commands(commands)
+    cli_kit.add_data_commands(cli_data.add_commands(commands))
     cli_kit.add_commands(commands)
 
     command = commands.add_parser("doctor", help="versions, device, folders, what would be slow")

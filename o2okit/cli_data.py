@@ -1,4 +1,4 @@
-"""``o2okit data``: list, where, check, fetch, show."""
+"""``o2okit data``: list, where, check, fetch, show (``cli_kit`` has the commands that compute)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from o2okit import cli_kit
 from o2okit.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 SOURCE = "auto (the first place that has it), d4rl, minari, kit or a path"
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Adds ``data`` and its sub-commands. Imports nothing slow."""
+def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
+    """Adds ``data`` and its sub-commands, and returns where further ones go. Imports nothing slow."""
     data = commands.add_parser("data", help="datasets: what is there, fetch, check, show")
     actions = data.add_subparsers(metavar="ACTION", required=True)
 
@@ -45,7 +44,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--figure", metavar="FILE", help="a picture, too: .png, .pdf or .svg")
     command.set_defaults(command=_with_h5py(_show))
 
-    cli_kit.add_data_commands(actions)
+    return actions
 
 
 def _with_h5py(

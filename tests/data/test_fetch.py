@@ -94,14 +94,14 @@ def flat(server):
 
 # --- it arrives -----------------------------------------------------------------------------------
 def test_a_file_is_fetched_into_d4rls_cache_from_d4rls_folders(tmp_path, serve, body):
-    server = serve({f"/root/gym_mujoco_v2/{NAME}": body})
+    server = serve({f"/mirror/gym_mujoco_v2/{NAME}": body})
     seen = []
     path = fetch(
-        TASK, use=[Mirror("tree", f"{server.url}/root/")], progress=lambda *n: seen.append(n)
+        TASK, use=[Mirror("tree", f"{server.url}/mirror/")], progress=lambda *n: seen.append(n)
     )
     assert path == tmp_path / "cache" / NAME
     assert path.read_bytes() == body
-    assert seen[-1] == (f"{server.url}/root/", len(body), len(body))
+    assert seen[-1] == (f"{server.url}/mirror/", len(body), len(body))
     assert not list(path.parent.glob("*.part"))
     assert not list(path.parent.glob("*.json")), "a published hash needs no record"
     assert sources.find(TASK).path == path

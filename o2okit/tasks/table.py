@@ -137,7 +137,6 @@ HANDS = {  # class, observations, actions, horizon, scores that count as 0 and 1
         "the ball is within 10 cm of the target",
     ),
 }
-SUBSTITUTES = {"pen": "pen-cloned-v1 or kit-pen-mixed"}
 
 
 def _adroit() -> Iterator[Task]:
@@ -170,7 +169,7 @@ def _adroit() -> Iterator[Task]:
             scored="success",
             sparse=True,
             note="Its data (mj_envs' .npy files) descend from human demonstrations and can't be "
-            f"built; train on {SUBSTITUTES.get(hand, f'{hand}-cloned-v1')} instead and say so.",
+            f"built; train on {hand}-cloned-v1 instead and say so.",
             **common,
         )
 

@@ -22,11 +22,11 @@ from matplotlib.axes import Axes
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import settings
 from o2okit.data import Dataset, kit, sources
-from o2okit.errors import UserError
+from o2okit.errors import UserError, unknown
 from o2okit.profiles import check_profile, default_profile
 from o2okit.report import artefacts
 from o2okit.report.artefacts import ranges, style
-from o2okit.report.curves import CURVES, curve_statistic
+from o2okit.report.curves import curve_statistic
 from o2okit.report.statistics import bootstrap_interval
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
@@ -321,9 +321,9 @@ def _offline(
 ) -> list[RunSpec]:
     amounts = AMOUNTS[profile]
     steps = amounts.offline_steps if steps is None else steps
-    own = settings(backbone, find_task(task))
-    if backbone == "iql":  # its cosine spans the pre-training (IQL's code), whatever the profile
-        own["cosine_steps"] = steps
+    if backbone not in BACKBONES:
+        raise unknown("backbone", backbone, BACKBONES)
+    own = settings(backbone, find_task(task)) | BACKBONES[backbone].paced(steps)
     return [
         RunSpec(
             task,
@@ -351,6 +351,3 @@ def _seeds(seeds: int | Sequence[int] | None, profile: str) -> list[int]:
     raise UserError(
         f"seeds must be a number of seeds, at least 1, or a list of different ones; got {seeds!r}."
     )
-
-
-__all__ = ["AMOUNTS", "BACKBONES", "CURVES", "Amounts", "Result", "dataset", "finetune", "pretrain"]

@@ -42,6 +42,11 @@ class Agent:
         self.runs, self.device = len(seeds), device
         self.updates = 0  # gradient steps so far, offline and online
 
+    @classmethod
+    def paced(cls, offline_steps: int) -> dict[str, Any]:
+        """Hyper-parameters that go with the length of the pre-training; most have none."""
+        return {}
+
     def fit(self, dataset: Dataset) -> None:
         """Takes what it needs of the dataset, before the first update."""
 

@@ -64,6 +64,11 @@ class IQL(GaussianActorCritic):
         self.value = StackedMLP(seeds, sizes, name="value", device=device)
         self.value_adam = Adam([self.value], self.hyper.value_lr)
 
+    @classmethod
+    def paced(cls, offline_steps: int) -> dict[str, Any]:
+        """The cosine spans the pre-training, as in IQL's code."""
+        return {"cosine_steps": offline_steps}
+
     def v(self, obs: Tensor) -> Tensor:
         """V(s) ``[R, B]``."""
         return self.value(obs)[..., 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from o2okit.data import Batch, Dataset
 from o2okit.hyper import per_run, static
 from o2okit.nn import Adam, StackedMLP
 from o2okit.streams import Draws
-from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,9 @@ class ActorCriticHyperparameters:
 class ActorCritic(Agent):
     """Base class; a backbone adds its networks, its losses and its policy."""
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
-        self.obs_size, self.act_size = task.obs_size, task.act_size
-        self.normaliser = Normaliser(self.runs, task.obs_size, device)
+    def build(self, seeds: Sequence[int]) -> None:
+        """As ``Agent.build``."""
+        self.normaliser = Normaliser(self.runs, self.obs_size, self.device)
 
     def make_critics(self, seeds: Sequence[int], **kind: Any) -> None:
         """Twin critics, their targets and their optimiser."""

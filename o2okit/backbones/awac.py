@@ -11,9 +11,8 @@ Numbered departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,6 @@ from o2okit.backbones.gaussian import GaussianActorCritic
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.streams import Draws
-from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,9 @@ class AWAC(GaussianActorCritic):
     Hyperparameters = AWACHyperparameters
     version = 1
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
+    def build(self, seeds: Sequence[int]) -> None:
+        """As ``Agent.build``."""
+        super().build(seeds)
         self.make_actor(seeds)
         self.make_critics(seeds)
 

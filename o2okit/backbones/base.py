@@ -39,8 +39,13 @@ class Agent:
         device: torch.device | str = "cpu",
     ) -> None:
         self.hyper = stack(self.Hyperparameters, hypers, device)
-        self.runs, self.device = len(seeds), device
+        self.task, self.hypers, self.device = task, list(hypers), device
+        self.obs_size, self.act_size, self.runs = task.obs_size, task.act_size, len(seeds)
         self.updates = 0  # gradient steps so far, offline and online
+        self.build(seeds)
+
+    def build(self, seeds: Sequence[int]) -> None:
+        """Makes networks, targets and optimisers; what is an attribute is saved and restored."""
 
     @classmethod
     def paced(cls, offline_steps: int) -> dict[str, Any]:

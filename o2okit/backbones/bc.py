@@ -5,8 +5,7 @@ L_π = mean_B,A (π(s) - a)²
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from o2okit.backbones.actor_critic import ActorCritic, ActorCriticHyperparameter
 from o2okit.data import Batch
 from o2okit.nn import Adam, StackedMLP
 from o2okit.streams import Draws
-from o2okit.tasks import Task
 
 
 class BC(ActorCritic):
@@ -24,16 +22,11 @@ class BC(ActorCritic):
     Hyperparameters = ActorCriticHyperparameters
     version = 1
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
+    def build(self, seeds: Sequence[int]) -> None:
+        """As ``Agent.build``."""
+        super().build(seeds)
         sizes = (self.obs_size, *self.hyper.hidden, self.act_size)
-        self.actor = StackedMLP(seeds, sizes, name="actor", device=device)
+        self.actor = StackedMLP(seeds, sizes, name="actor", device=self.device)
         self.actor_adam = Adam([self.actor], self.hyper.actor_lr)
 
     # --- policy -----------------------------------------------------------------------------------

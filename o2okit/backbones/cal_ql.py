@@ -10,9 +10,8 @@ Numbered departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from o2okit.data import Batch
 from o2okit.data.returns import return_to_go
 from o2okit.errors import UserError
 from o2okit.hyper import static
-from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -40,23 +38,18 @@ class CalQL(CQL):
     version = 1
     needs_returns = True
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
+    def build(self, seeds: Sequence[int]) -> None:
+        """As ``Agent.build``."""
+        super().build(seeds)
         names = ("discount", "reward_scale", "reward_bias")
-        values = {tuple(run[name] for name in names) for run in hypers}
+        values = {tuple(run[name] for name in names) for run in self.hypers}
         if len(values) > 1:
             raise UserError(
                 f"Cal-QL's returns are computed once for all runs of a cohort: {', '.join(names)} must "
                 f"agree between them; got {sorted(values)}. Train these settings one after the other."
             )
         (self.discount, self.scale, self.bias) = values.pop()
-        self.failure = task.failure_reward
+        self.failure = self.task.failure_reward
 
     def returns(self, rewards: np.ndarray, terminals: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """G ``[N]`` of raw rewards; an episode ends where ``ends``, and bootstraps nothing."""

@@ -20,7 +20,7 @@ Numbered departures from the paper:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,6 @@ from o2okit.nn import Adam, Stacked, StackedMLP
 from o2okit.nn.distributions import EDGE, tanh_normal_sample
 from o2okit.nn.precision import bfloat16_is_fast
 from o2okit.streams import Draws
-from o2okit.tasks import Task
 
 MAX_MULTIPLIER = 1e6
 
@@ -61,17 +60,12 @@ class CQL(SAC):
     Hyperparameters = CQLHyperparameters
     version = 1
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
-        self.log_multiplier = Stacked([np.ones((self.runs, 1))], device=device)
+    def build(self, seeds: Sequence[int]) -> None:
+        """As ``Agent.build``."""
+        super().build(seeds)
+        self.log_multiplier = Stacked([np.ones((self.runs, 1))], device=self.device)
         self.multiplier_adam = Adam([self.log_multiplier], self.hyper.multiplier_lr)
-        self.half = bfloat16_is_fast(device)
+        self.half = bfloat16_is_fast(self.device)
 
     def make_networks(self, seeds: Sequence[int]) -> None:
         """Orthogonal weights, a nearly silent output layer, zero biases (specs/qcse.md 3)."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +24,6 @@ from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.nn import Adam, StackedMLP
 from o2okit.streams import Draws
-from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -59,19 +57,12 @@ class DQN(Agent):
     version = 1
     discrete = True
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
-        self.n_actions = task.act_size
-        sizes = (task.obs_size, *self.hyper.hidden, task.act_size)
-        self.q = StackedMLP(seeds, sizes, one_hot=True, name="q", device=device)
+    def build(self, seeds: Sequence[int]) -> None:
+        """As ``Agent.build``."""
+        sizes = (self.obs_size, *self.hyper.hidden, self.act_size)
+        self.q = StackedMLP(seeds, sizes, one_hot=True, name="q", device=self.device)
         self.target_q = self.q.copy()
-        self._every_obs = torch.arange(task.obs_size, device=device).expand(len(seeds), -1)
+        self._every_obs = torch.arange(self.obs_size, device=self.device).expand(len(seeds), -1)
         self.adam = Adam([self.q], self.hyper.lr)
         self._tabulate()
 
@@ -124,7 +115,7 @@ class DQN(Agent):
         progress = (draws.step / h.epsilon_steps).clamp(max=1)
         epsilon = h.epsilon_start + progress * (h.epsilon - h.epsilon_start)
         u = draws.uniform("explore", 2)
-        random = (u[:, 1] * self.n_actions).long()
+        random = (u[:, 1] * self.act_size).long()
         return torch.where(u[:, 0] < epsilon, random, self.greedy(obs[:, None])[:, 0])
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ Numbered departures from the paper:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,6 @@ from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.nn import Adam, StackedMLP
 from o2okit.streams import Draws
-from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -50,18 +49,13 @@ class IQL(GaussianActorCritic):
     version = 1
     bounded_mean = True
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
+    def build(self, seeds: Sequence[int]) -> None:
+        """As ``Agent.build``."""
+        super().build(seeds)
         self.make_actor(seeds)
         self.make_critics(seeds)
         sizes = (self.obs_size, *self.hyper.critic_hidden, 1)
-        self.value = StackedMLP(seeds, sizes, name="value", device=device)
+        self.value = StackedMLP(seeds, sizes, name="value", device=self.device)
         self.value_adam = Adam([self.value], self.hyper.value_lr)
 
     @classmethod

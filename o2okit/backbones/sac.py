@@ -14,9 +14,8 @@ Numbered departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ from o2okit.hyper import per_run, static
 from o2okit.nn import Adam, Stacked, StackedMLP, mean_per_run
 from o2okit.nn.distributions import tanh_normal_sample
 from o2okit.streams import Draws
-from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,14 @@ class SAC(ActorCritic):
     Hyperparameters = SACHyperparameters
     version = 1
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
+    def build(self, seeds: Sequence[int]) -> None:
+        """As ``Agent.build``."""
+        super().build(seeds)
         self.make_networks(seeds)
-        self.spread = Stacked([np.tile([1.0, -1.0], (self.runs, 1))], device=device)  # m and b
-        self.log_alpha = Stacked([np.log([[run["alpha"]] for run in hypers])], device=device)
+        self.spread = Stacked([np.tile([1.0, -1.0], (self.runs, 1))], device=self.device)  # m and b
+        self.log_alpha = Stacked(
+            [np.log([[run["alpha"]] for run in self.hypers])], device=self.device
+        )
         self.actor_adam = Adam([self.actor, self.spread], self.hyper.actor_lr)
         self.alpha_adam = Adam([self.log_alpha], self.hyper.alpha_lr)
 

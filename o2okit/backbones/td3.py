@@ -10,9 +10,8 @@ Numbered departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,6 @@ from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.nn import Adam, StackedMLP
 from o2okit.streams import Draws
-from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -41,16 +39,11 @@ class TD3(ActorCritic):
     Hyperparameters = TD3Hyperparameters
     version = 1
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
+    def build(self, seeds: Sequence[int]) -> None:
+        """As ``Agent.build``."""
+        super().build(seeds)
         sizes = (self.obs_size, *self.hyper.hidden, self.act_size)
-        self.actor = StackedMLP(seeds, sizes, name="actor", device=device)
+        self.actor = StackedMLP(seeds, sizes, name="actor", device=self.device)
         self.target_actor = self.actor.copy()
         self.make_critics(seeds)
         self.actor_adam = Adam([self.actor], self.hyper.actor_lr)

@@ -43,6 +43,11 @@ class Naive:
         device: torch.device | str = "cpu",
     ) -> None:
         self.hyper = stack(self.Hyperparameters, hypers, device)
+        self.task, self.runs, self.device = task, len(seeds), device
+        self.build(seeds)
+
+    def build(self, seeds: Sequence[int]) -> None:
+        """Makes the method's own networks and optimisers."""
 
     def reward(self, batch: Batch) -> Tensor:
         """The reward of the update, ``[R, B]``."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +20,6 @@ from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
 from o2okit.nn import Adam, StackedMLP
-from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -40,21 +38,15 @@ class RND(Naive):
     Hyperparameters = RNDHyperparameters
     version = 1
 
-    def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(task, hypers, seeds, device)
-        sizes = (task.obs_size, *self.hyper.hidden, self.hyper.features)
-        kind = {"one_hot": task.discrete, "device": device}
+    def build(self, seeds: Sequence[int]) -> None:
+        """The frozen target and the predictor."""
+        sizes = (self.task.obs_size, *self.hyper.hidden, self.hyper.features)
+        kind = {"one_hot": self.task.discrete, "device": self.device}
         self.frozen = StackedMLP(seeds, sizes, name="rnd/target", trainable=False, **kind)
         self.predictor = StackedMLP(seeds, sizes, name="rnd/predictor", **kind)
         self.adam = Adam([self.predictor], self.hyper.lr)
         # Running moments of the error: count, mean, sum of squared deviations, [R] each, float64.
-        self.moments = torch.zeros(3, len(seeds), dtype=torch.float64, device=device)
+        self.moments = torch.zeros(3, self.runs, dtype=torch.float64, device=self.device)
 
     def error(self, obs: Tensor) -> Tensor:
         """Prediction error ``[R, B]`` of ``obs`` ``[R, B]``, with its gradient."""

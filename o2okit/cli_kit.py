@@ -7,8 +7,6 @@ import argparse
 from o2okit.errors import UserError
 from o2okit.profiles import PROFILES
 
-STEPS = 1_000_000  # of a behaviour policy's training
-
 
 def add_data_commands(actions: argparse._SubParsersAction) -> None:
     """Adds what makes data to ``o2okit data``."""
@@ -19,15 +17,15 @@ def add_data_commands(actions: argparse._SubParsersAction) -> None:
     command.set_defaults(command=_build)
 
     command = actions.add_parser("train", help="train the policies that collect kit datasets")
-    command.add_argument("environment", help="halfcheetah, hopper, walker2d or ant")
-    command.add_argument("--steps", type=int, default=STEPS)
+    command.add_argument("environment", help="hopper, ant-controller, ...")
+    command.add_argument("--steps", type=int, help="default: the environment's, up to 1,000,000")
     command.set_defaults(command=_train)
 
     command = actions.add_parser(
         "ladder", help="score a training's snapshots and ship some of them"
     )
     command.add_argument("environment")
-    command.add_argument("--steps", type=int, default=STEPS, help="of the training")
+    command.add_argument("--steps", type=int, help="of the training, where it was not the default")
     command.add_argument("--run", help="folder of the training, where it is not in the run store")
     command.set_defaults(command=_ladder)
 
@@ -64,7 +62,8 @@ def _train(args: argparse.Namespace) -> int:
 
     spec = behaviour.training(args.environment, args.steps)
     (run,) = train([spec], device="cpu", checkpoint_seconds=120, label=args.environment)
-    print(f"{run.folder.path}\nNow: o2okit data ladder {args.environment} --steps {args.steps}")
+    steps = "" if args.steps is None else f" --steps {args.steps}"
+    print(f"{run.folder.path}\nNow: o2okit data ladder {args.environment}{steps}")
     return 0
 
 

@@ -25,7 +25,7 @@ from o2okit.tasks.keys import Key
 from o2okit.tasks.locomotion import ASSETS
 from o2okit.tasks.mujoco_vector import MujocoVector
 
-__all__ = ["MAZES", "OUTCOMES", "AntMaze", "Maze", "ant_model"]
+__all__ = ["MAZES", "OUTCOMES", "AntMaze", "D4RLAnt", "Maze", "ant_model"]
 
 OUTCOMES = ("none", "goal")
 RADIUS = 0.5  # metres
@@ -58,7 +58,22 @@ def ant_model(walls: tuple[tuple[float, float], ...] = ()) -> mujoco.MjModel:
     return spec.compile()
 
 
-class AntMaze(MujocoVector):
+class D4RLAnt(MujocoVector):
+    """D4RL's ant, whatever it is for: 10 control steps per second, the noise of its start."""
+
+    frame_skip = 5
+
+    def start(self, env: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The resting pose with noise on every entry, the quaternion included."""
+        qpos = self.init_qpos + rng.uniform(-NOISE, NOISE, self.model.nq)
+        return qpos, NOISE * rng.standard_normal(self.model.nv)
+
+    def posture(self) -> np.ndarray:
+        """Position without x and y, velocity: ``[n, 27]``."""
+        return np.concatenate([self.qpos[:, 2:15], self.qvel[:, :14]], axis=1)
+
+
+class AntMaze(D4RLAnt):
     """Walk to the goal; falling over ends nothing. Observation: position 15, velocity 14.
 
     The goal is not observed. It lies up to 1.5 m beyond the centre of its cell, never on it.
@@ -77,7 +92,6 @@ class AntMaze(MujocoVector):
         goals: current goals ``[n, 2]`` in metres; may be written to.
     """
 
-    frame_skip = 5
     own_state: ClassVar[tuple[str, ...]] = ("goals",)
 
     def __init__(
@@ -104,9 +118,8 @@ class AntMaze(MujocoVector):
 
     # --- episodes ---------------------------------------------------------------------------------
     def start(self, env: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The resting pose with noise on every entry, the quaternion included; then the goal."""
-        qpos = self.init_qpos + rng.uniform(-NOISE, NOISE, self.model.nq)
-        qvel = NOISE * rng.standard_normal(self.model.nv)
+        """The ant's start, somewhere in a start cell where there are some; then the goal."""
+        qpos, qvel = super().start(env, rng)
         if self.start_cells is not None:
             centre = self.maze.centre(rng.choice(self.start_cells))
             qpos[:2] = np.maximum(centre + rng.uniform(0.0, 1.0, 2), 0.0)
@@ -148,7 +161,7 @@ class AntMaze(MujocoVector):
     # --- steps ------------------------------------------------------------------------------------
     def observe(self) -> np.ndarray:
         """Position and velocity: 29."""
-        return np.concatenate([self.qpos[:, :15], self.qvel[:, :14]], axis=1)
+        return np.concatenate([self.qpos[:, :2], self.posture()], axis=1)
 
     def success(self) -> np.ndarray:
         """Whether the ants are at their goals, ``[n]``."""

@@ -75,6 +75,16 @@ def _locomotion() -> Iterator[Task]:
         for quality in QUALITIES:
             file = f"gym_mujoco_v2/{robot}_{quality.replace('-', '_')}-v2.hdf5"
             yield Task(f"{robot}-{quality}-v2", quality=quality, dataset_file=file, **common)
+    yield Task(
+        name="ant-controller",
+        vector=_lazily("ant_controller", "AntController", 1000),
+        obs_size=29,
+        act_size=8,
+        horizon=1000,
+        family="locomotion",
+        environment="ant-controller",
+        note="Ours, to train who collects the kit's AntMaze data; D4RL has no scores for it.",
+    )
 
 
 # --- antmaze --------------------------------------------------------------------------------------

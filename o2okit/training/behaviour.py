@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from o2okit.data import kit
 from o2okit.data.policies import Snapshot, write_ladder
 from o2okit.errors import UserError, unknown
-from o2okit.tasks import TASKS, task
+from o2okit.tasks import task
 from o2okit.training.spec import RunSpec
 from o2okit.training.store import RunFolder, RunStore
 from o2okit.training.train import Run, commit
@@ -33,21 +34,45 @@ OURS = {  # D4RL's returns are not known; specs/tasks.md 6
 CLOSE = 0.05  # of the target: one snapshot alone is good enough
 
 
-def training(environment: str, steps: int, seed: int = 0) -> RunSpec:
-    """The run that behaviour policies come from: specs/tasks.md 6. Raises ``UserError``."""
-    known = [
-        name for name, each in TASKS.items() if each.family == "locomotion" and not each.quality
-    ]
-    if environment not in known:
-        raise unknown("environment", environment, known)
+@dataclass(frozen=True)
+class Recipe:
+    """How the behaviour policies of an environment are trained; specs/tasks.md 6.
+
+    Attributes:
+        steps: environment steps, unless others are asked for.
+        learning_starts: uniform actions before the first update.
+        hyper: SAC's hyper-parameters that differ from its own.
+    """
+
+    steps: int = 1_000_000
+    learning_starts: int = 1_000
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+
+
+RECIPES = {
+    **{robot: Recipe() for robot in ("halfcheetah", "hopper", "walker2d", "ant")},
+    "ant-controller": Recipe(  # OGBench's
+        steps=400_000,
+        learning_starts=10_000,
+        hyper={"actor_lr": 1e-4, "critic_lr": 1e-4, "alpha_lr": 1e-4, "entropy_scale": 0.5},
+    ),
+}
+
+
+def training(environment: str, steps: int | None = None, seed: int = 0) -> RunSpec:
+    """The run that behaviour policies come from, ``steps`` long. Raises ``UserError``."""
+    if environment not in RECIPES:
+        raise unknown("environment", environment, RECIPES)
+    recipe = RECIPES[environment]
     return RunSpec(
         environment,
         "sac",
         "online",
-        steps,
+        recipe.steps if steps is None else steps,
         seed,
+        hyper=recipe.hyper,
         replay="online",
-        learning_starts=1_000,
+        learning_starts=recipe.learning_starts,
         eval_every=10_000,
         eval_episodes=10,
         snapshot_every=10_000,
@@ -174,7 +199,9 @@ def make_ladder(
     return roles
 
 
-def training_run(environment: str, steps: int, folder: Path | str | None = None) -> Run:
+def training_run(
+    environment: str, steps: int | None = None, folder: Path | str | None = None
+) -> Run:
     """The training run, finished or not: in ``folder``, else in the store."""
     spec = training(environment, steps)
     return Run(spec, RunFolder(Path(folder)) if folder else RunStore().folder(spec))

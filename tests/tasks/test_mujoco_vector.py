@@ -6,6 +6,7 @@ import torch
 
 from o2okit.tasks import Key
 from o2okit.tasks.adroit import Door, Pen, Relocate
+from o2okit.tasks.ant_controller import AntController
 from o2okit.tasks.antmaze import MAZES, AntMaze
 from o2okit.tasks.locomotion import Ant, HalfCheetah, Hopper, Walker2d
 
@@ -14,6 +15,7 @@ ROBOTS = {
     "AntMaze": lambda keys, horizon, **kwargs: AntMaze(
         keys, MAZES["antmaze-medium"], horizon, **kwargs
     ),
+    "AntController": AntController,
     **{hand.__name__: hand for hand in (Pen, Door, Relocate)},
     "binary": lambda keys, horizon, **kwargs: Relocate(keys, horizon, binary=True, **kwargs),
 }

@@ -36,7 +36,7 @@ def of_d4rl():
 def test_the_table_holds_every_task_under_its_own_name():
     assert {family: len(tasks_of(family)) for family in FAMILIES} == {
         "maze": 1,
-        "locomotion": 4 * 6,
+        "locomotion": 4 * 6 + 1,
         "antmaze": 2 * 6,
         "adroit": 3 * 3,
     }
@@ -90,6 +90,8 @@ def test_what_can_not_be_scored_is_refused():
         UserError, match=r"'toy-maze' has no reference.*locomotion, antmaze, adroit"
     ):
         normalised_score("toy-maze", 1.0)
+    with pytest.raises(UserError, match=r"'ant-controller' has no reference"):
+        normalised_score("ant-controller", 100.0)
     with pytest.raises(UserError, match="Pass that fraction, not the return"):
         normalised_score("pen-binary-v0", -37.0)
     with pytest.raises(UserError, match="unknown task 'hoper'"):

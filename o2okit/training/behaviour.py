@@ -5,6 +5,10 @@
 
 ``medium`` and ``expert`` are the snapshots whose sampled episodes return what D4RL's files do; where two
 neighbours lie on either side, both collect, in the shares that give the mean.
+
+Numbered departures from specs/tasks.md 6:
+    1. Minibatches of 128 instead of 256 transitions where training began on two cores: half the time per
+       step, and what is wanted is a policy of a given return, not a given algorithm's.
 """
 
 from __future__ import annotations
@@ -49,12 +53,17 @@ class Recipe:
     hyper: Mapping[str, Any] = field(default_factory=dict)
 
 
+FAST = {"batch_size": 128}  # departure 1
 RECIPES = {
-    **{robot: Recipe() for robot in ("halfcheetah", "hopper", "walker2d", "ant")},
+    **{robot: Recipe() for robot in ("halfcheetah", "hopper")},
+    **{robot: Recipe(hyper=FAST) for robot in ("walker2d", "ant")},
     "ant-controller": Recipe(  # OGBench's
         steps=400_000,
         learning_starts=10_000,
-        hyper={"actor_lr": 1e-4, "critic_lr": 1e-4, "alpha_lr": 1e-4, "entropy_scale": 0.5},
+        hyper={
+            **FAST,
+            **{"actor_lr": 1e-4, "critic_lr": 1e-4, "alpha_lr": 1e-4, "entropy_scale": 0.5},
+        },
     ),
 }
 

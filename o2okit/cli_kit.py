@@ -68,19 +68,10 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _ladder(args: argparse.Namespace) -> int:
-    from o2okit.data.statistics import published
     from o2okit.training import behaviour
 
     run = behaviour.training_run(args.environment, args.steps, args.run)
-    known = published()
-    targets = {}
-    for role in ("medium", "expert"):
-        wanted = (known["task"] == f"{args.environment}-{role}-v2") & (
-            known["quantity"] == "return_mean"
-        )
-        values = known.loc[wanted, "value"].tolist()
-        targets[role] = values[0] if values else behaviour.OURS[args.environment, role]
-    behaviour.make_ladder(run, targets)
+    behaviour.make_ladder(run, behaviour.targets(args.environment))
     return 0
 
 

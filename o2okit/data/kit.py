@@ -1,5 +1,7 @@
 """Kit datasets: D4RL's recipes with the policies that the kit ships.
 
+AntMaze's recipe is in ``o2okit.data.kit_antmaze``; the locomotion tasks':
+
     random          uniform actions
     medium, expert  sampled actions of the snapshots that return what D4RL's files do
     medium-replay   every snapshot up to medium in turn, for as long as it was the run's policy
@@ -14,27 +16,25 @@ Numbered departures from D4RL:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 import o2okit
+from o2okit.data import kit_antmaze
 from o2okit.data.hdf5 import write_hdf5
 from o2okit.data.policies import Ladder, Snapshot, ladder
+from o2okit.data.rollout import Fields, roll_out, side_by_side
 from o2okit.errors import UserError
 from o2okit.streams import generator
 from o2okit.tasks import Key, Task, task
 
 ROWS = {"smoke": 20_000, "laptop": 200_000, "paper": 1_000_000}  # specs/tasks.md 6
-SHARE = 2_000  # rows per environment at least: episodes should end before their share does
-MOST = 50  # environments side by side at most
-
-Fields = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -99,27 +99,12 @@ def collect(
     Returns:
         Fields of D4RL's format, ``[N, ...]``, ``N >= rows``.
     """
-    n = max(1, min(MOST, rows // SHARE))
+    n = side_by_side(rows)
     env = where.vector([Key(seed, f"{stream}/start/{i}") for i in range(n)])
     rng = generator(seed, f"{stream}/actions")
-    quota = -(-rows // n)
-    obs, _ = env.reset()
-    active, done = np.ones(n, dtype=bool), np.zeros(n, dtype=np.int64)
-    steps: list[tuple[np.ndarray, ...]] = []
-    while active.any():
-        actions = act(snapshot, obs, where.act_size, rng)
-        following, reward, terminated, truncated, info = env.step(actions, active)
-        steps.append(
-            (obs, actions, reward, terminated, truncated, info["final_obs"], active.copy())
-        )
-        done += active
-        progress(int(active.sum()))
-        active &= ~((terminated | truncated) & (done >= quota))
-        obs = following
-    columns = [np.stack(column, axis=1) for column in zip(*steps, strict=True)]  # [n, steps, ...]
-    kept = columns.pop()
-    names = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
-    return {name: column[kept] for name, column in zip(names, columns, strict=True)}
+    return roll_out(
+        env, lambda obs: act(snapshot, obs, where.act_size, rng), rows, progress=progress
+    )
 
 
 def episode_returns(
@@ -140,33 +125,19 @@ def episode_returns(
     return returns, lengths
 
 
-def build(
-    name: str,
+def collect_parts(
+    where: Task,
+    policies: Ladder | None,
     rows: int,
-    path: Path,
     *,
-    seed: int = 0,
+    seed: int,
     progress: Callable[[int], Any] = lambda rows: None,
-) -> Path:
-    """Collects the kit dataset of a task and writes it in D4RL's format.
+) -> tuple[Fields, dict[str, Any]]:
+    """Collects a locomotion dataset: every part of its recipe has its share of the rows.
 
-    Args:
-        name: name of the task, ``hopper-medium-v2``.
-        rows: transitions.
-        path: the file to write.
-        seed: equal seeds give equal files, on one machine.
-        progress: called with the number of new rows.
-
-    Raises:
-        UserError: the kit can't build this dataset; it says why and what else there is.
+    Returns:
+        Fields ``[rows, ...]`` of D4RL's format, and how they came about.
     """
-    where = task(name)
-    if where.family != "locomotion" or where.quality is None:
-        raise UserError(
-            f"the kit has no recipe for {name!r} yet; it builds the datasets of the locomotion tasks. "
-            f"Put D4RL's file where `o2okit data where {name}` looks."
-        )
-    policies = None if where.quality == "random" else ladder(where.environment)
     parts = recipe(where.quality, policies)
     ends = np.rint(np.cumsum([part.share for part in parts]) * rows).astype(int)
     pieces: list[Fields] = []
@@ -177,37 +148,86 @@ def build(
         if number < len(parts) - 1:  # where the file is full there is no mark: as in D4RL's files
             pieces[-1]["timeouts"][-1:] |= ~pieces[-1]["terminals"][-1:]
     fields = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-    return write_hdf5(path, fields, _provenance(where, parts, policies, seed, fields))
+    return fields, {
+        "recipe": f"D4RL's, {where.quality}, with the kit's policies",
+        "parts": [{"label": part.label, "share": part.share} for part in parts],
+    }
+
+
+def robot_policies(where: Task) -> Ladder | None:
+    """The ladder of a locomotion task's robot; ``None`` where nobody but chance acts."""
+    return None if where.quality == "random" else ladder(where.environment)
+
+
+class Collection(NamedTuple):
+    """How the data of a family are made."""
+
+    policies: Callable[[Task], Ladder | None]
+    collect: Callable[..., tuple[Fields, dict[str, Any]]]
+
+
+COLLECTIONS = {
+    "locomotion": Collection(robot_policies, collect_parts),
+    "antmaze": Collection(kit_antmaze.policies, kit_antmaze.collect),
+}
+
+
+def build(
+    name: str,
+    rows: int,
+    path: Path,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], Any] = lambda rows: None,
+    **switches: bool,
+) -> Path:
+    """Collects the kit dataset of a task and writes it in D4RL's format.
+
+    Args:
+        name: name of the task, ``hopper-medium-v2``.
+        rows: transitions.
+        path: the file to write.
+        seed: equal seeds give equal files, on one machine.
+        progress: called with the number of new rows.
+        switches: of the family's recipe: ``legacy_cell=True`` (``kit_antmaze``).
+
+    Raises:
+        UserError: the kit can't build this dataset; it says why and what else there is.
+    """
+    where = task(name)
+    if where.family not in COLLECTIONS or where.quality is None:
+        raise UserError(
+            f"the kit has no recipe for {name!r}; it builds the datasets of the locomotion and AntMaze "
+            f"tasks. Put D4RL's file where `o2okit data where {name}` looks."
+        )
+    collection = COLLECTIONS[where.family]
+    policies = collection.policies(where)
+    fields, about = collection.collect(
+        where, policies, rows, seed=seed, progress=progress, **switches
+    )
+    return write_hdf5(path, fields, {**_provenance(where, policies, seed, fields), **about})
 
 
 def outdated(name: str, provenance: Mapping[str, Any]) -> str:
     """Why a kit file is not what ``build`` would write now; empty where it is."""
     where = task(name)
-    policies = None if where.quality == "random" else ladder(where.environment).hash
-    if provenance.get("policies_sha256") != policies:
+    policies = COLLECTIONS[where.family].policies(where)
+    if provenance.get("policies_sha256") != (policies and policies.hash):
         return "it was collected with other policies than those shipped now"
     if provenance.get("task_version") != where.version:
         return "the environment has changed since"
     return ""
 
 
-def _provenance(
-    where: Task,
-    parts: Sequence[Part],
-    policies: Ladder | None,
-    seed: int,
-    fields: Fields,
-) -> dict[str, Any]:
+def _provenance(where: Task, policies: Ladder | None, seed: int, fields: Fields) -> dict[str, Any]:
     ends = np.flatnonzero(fields["terminals"] | fields["timeouts"])
     returns = np.diff(np.cumsum(fields["rewards"], dtype=np.float64)[ends], prepend=0.0)
     return {
         "name": f"kit-{where.name}",
-        "recipe": f"D4RL's, {where.quality}, with the kit's policies",
         "o2okit": o2okit.__version__,
         "task_version": where.version,
         "rows": len(fields["rewards"]),
         "seed": seed,
-        "parts": [{"label": part.label, "share": part.share} for part in parts],
         "policies_sha256": policies and policies.hash,
         "episodes": len(ends),
         "return_mean": round(float(returns.mean()), 3) if len(ends) else None,

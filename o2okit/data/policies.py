@@ -35,7 +35,8 @@ class Snapshot:
     Attributes:
         step: environment steps it was trained for; 0 acts uniformly.
         layers: (weight ``[out, in]``, bias ``[out]``) of each layer, float32.
-        scores: mean, std, min and max return of sampled episodes, and their number.
+        scores: mean, std, min and max return of sampled episodes, and their number; for the
+            controller of AntMaze's ant what ``o2okit.data.controller.hop_scores`` says.
     """
 
     step: int
@@ -70,16 +71,18 @@ class Ladder:
         return next(snapshot for snapshot in self.snapshots if snapshot.step == step)
 
     def role(self, name: str) -> list[tuple[Snapshot, float]]:
-        """Snapshots that collect a quality (``medium``, ``expert``) and their shares of it.
+        """Snapshots that collect a quality (``medium``, ``expert``, ``controller``), their shares of it.
 
         Raises ``UserError`` where the ladder does not reach it.
         """
         if name not in self.record["roles"]:
-            best = max(snapshot.scores["mean"] for snapshot in self.snapshots)
+            measure = self.record.get("measure", "mean")
+            best = max(snapshot.scores[measure] for snapshot in self.snapshots)
             raise UserError(
                 f"the kit's policies for {self.environment} do not reach {name!r} yet: the best of them "
-                f"returns {best:.0f}. Reached: {', '.join(self.record['roles'])}. Put D4RL's file where "
-                f"`o2okit data where` looks, or train on with `o2okit data train {self.environment}`."
+                f"reaches {best:.4g} ({measure}). Reached: {', '.join(self.record['roles'])}. Put D4RL's "
+                "file where `o2okit data where` looks, or train on with "
+                f"`o2okit data train {self.environment}`."
             )
         return [(self.snapshot(part["step"]), part["share"]) for part in self.record["roles"][name]]
 
@@ -99,7 +102,8 @@ def ladder(environment: str) -> Ladder:
     if not weights.is_file():
         raise UserError(
             f"the kit has no behaviour policies for {environment!r}; it has them for "
-            f"{', '.join(ladders()) or 'no environment'}. Put D4RL's file where `o2okit data where` looks."
+            f"{', '.join(ladders()) or 'no environment'}. Put D4RL's file where `o2okit data where` looks, "
+            f"or make them: `o2okit data train {environment}`, `o2okit data ladder {environment}`."
         )
     described = json.loads(record.read_text(encoding="utf-8"))
     snapshots = []

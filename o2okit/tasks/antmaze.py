@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 
 from o2okit.streams import generator
-from o2okit.tasks.antmaze_maps import MAZES, SIZE, Maze
+from o2okit.tasks.antmaze_maps import MAZES, RADIUS, SIZE, Maze
 from o2okit.tasks.keys import Key
 from o2okit.tasks.locomotion import ASSETS
 from o2okit.tasks.mujoco_vector import MujocoVector
@@ -28,7 +28,6 @@ from o2okit.tasks.mujoco_vector import MujocoVector
 __all__ = ["MAZES", "OUTCOMES", "AntMaze", "D4RLAnt", "Maze", "ant_model"]
 
 OUTCOMES = ("none", "goal")
-RADIUS = 0.5  # metres
 NOISE = 0.1  # of the start
 # D4RL's geoms: its contact parameters, and gymnasium's defaults for what both have in common.
 CONTACT = {"solref": (0.02, 1.0), "solimp": (0.8, 0.8, 0.01, 0.5, 2.0)}

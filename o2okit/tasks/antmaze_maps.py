@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 SIZE = 4.0  # metres, the side of a cell
+RADIUS = 0.5  # metres, how near to the goal is at the goal
 MOVES = np.array([(0, -1), (0, 1), (1, 0), (-1, 0)])  # as (row, column)
 
 

@@ -16,12 +16,12 @@ from o2okit.tasks.task import Task
 SOLVER = "D4RL's data and scores come from MuJoCo 1.50 or 2.x, whose contacts differ from today's"
 
 
-def _lazily(module: str, cls: str, *args: object) -> Callable[[Sequence[Key]], VectorEnv]:
-    """Makes ``cls(keys, *args)`` of a module that is imported only then."""
+def _lazily(module: str, cls: str, **fixed: object) -> Callable[..., VectorEnv]:
+    """Makes ``cls(keys, **fixed)`` of a module that is imported only then."""
 
-    def vector(keys: Sequence[Key]) -> VectorEnv:
+    def vector(keys: Sequence[Key], **options: object) -> VectorEnv:
         try:
-            return getattr(import_module(f"o2okit.tasks.{module}"), cls)(keys, *args)
+            return getattr(import_module(f"o2okit.tasks.{module}"), cls)(keys, **fixed | options)
         except ModuleNotFoundError as error:
             raise UserError(
                 f"the task's environment needs {error.name!r}, which is not installed. "
@@ -62,7 +62,7 @@ QUALITIES = ("random", "medium", "medium-replay", "medium-expert", "expert")
 def _locomotion() -> Iterator[Task]:
     for robot, (cls, obs, act, reference, note) in ROBOTS.items():
         common = {
-            "vector": _lazily("locomotion", cls, 1000),
+            "vector": _lazily("locomotion", cls, horizon=1000),
             "obs_size": obs,
             "act_size": act,
             "horizon": 1000,
@@ -77,7 +77,7 @@ def _locomotion() -> Iterator[Task]:
             yield Task(f"{robot}-{quality}-v2", quality=quality, dataset_file=file, **common)
     yield Task(
         name="ant-controller",
-        vector=_lazily("ant_controller", "AntController", 1000),
+        vector=_lazily("ant_controller", "AntController", horizon=1000),
         obs_size=29,
         act_size=8,
         horizon=1000,
@@ -116,7 +116,13 @@ def _antmaze() -> Iterator[Task]:
             file = f"Ant_maze_{shape}_noisy_multistart_{starts}_multigoal_{goals}_sparse{end}.hdf5"
             yield Task(
                 name=f"antmaze-{name}-{version}",
-                vector=_lazily("antmaze", "AntMaze", known, known.horizon, goal_per_reset),
+                vector=_lazily(
+                    "antmaze",
+                    "AntMaze",
+                    maze=known,
+                    horizon=known.horizon,
+                    goal_per_reset=goal_per_reset,
+                ),
                 obs_size=29,
                 act_size=8,
                 horizon=known.horizon,
@@ -163,7 +169,7 @@ def _adroit() -> Iterator[Task]:
             yield Task(
                 f"{hand}-{quality}-v1",
                 # Success does not end an episode, so that there are no outcomes.
-                _lazily("adroit", cls, horizon),
+                _lazily("adroit", cls, horizon=horizon),
                 quality=quality,
                 reference=reference,
                 dataset_file=f"hand_dapg_v1/{hand}-{quality}-v1.hdf5",
@@ -172,7 +178,7 @@ def _adroit() -> Iterator[Task]:
             )
         yield Task(
             f"{hand}-binary-v0",
-            _lazily("adroit", cls, horizon, True),
+            _lazily("adroit", cls, horizon=horizon, binary=True),
             quality="binary",
             outcomes=("none", "success"),
             reference=(0.0, 1.0),

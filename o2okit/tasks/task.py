@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gymnasium.vector import VectorEnv
-
-from o2okit.tasks.keys import Key
 
 
 @dataclass(frozen=True)
@@ -16,7 +14,8 @@ class Task:
 
     Attributes:
         name: the name used everywhere; D4RL's where D4RL has the task.
-        vector: makes one environment per key; they step together and reset in the same step.
+        vector: makes one environment per key; they step together and reset in the same step. Further
+            arguments are the environment's own, for who collects data.
         obs_size: dimension of an observation; how many there are where they are discrete.
         act_size: the same for actions.
         horizon: steps after which an episode is cut off (a time-out, not a termination).
@@ -37,7 +36,7 @@ class Task:
     """
 
     name: str
-    vector: Callable[[Sequence[Key]], VectorEnv]
+    vector: Callable[..., VectorEnv]
     obs_size: int
     act_size: int
     horizon: int

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from o2okit.data import kit
+from o2okit.data.controller import hop_scores
 from o2okit.data.policies import Snapshot, write_ladder
+from o2okit.data.statistics import published
 from o2okit.errors import UserError, unknown
 from o2okit.tasks import task
 from o2okit.training.spec import RunSpec
@@ -31,61 +33,7 @@ from o2okit.training.train import Run, commit
 
 EPISODES = 20  # that score a snapshot
 RUNGS = 10
-OURS = {  # D4RL's returns are not known; specs/tasks.md 6
-    ("ant", "medium"): 3000.0,
-    ("ant", "expert"): 3880.0,
-}
 CLOSE = 0.05  # of the target: one snapshot alone is good enough
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the behaviour policies of an environment are trained; specs/tasks.md 6.
-
-    Attributes:
-        steps: environment steps, unless others are asked for.
-        learning_starts: uniform actions before the first update.
-        hyper: SAC's hyper-parameters that differ from its own.
-    """
-
-    steps: int = 1_000_000
-    learning_starts: int = 1_000
-    hyper: Mapping[str, Any] = field(default_factory=dict)
-
-
-FAST = {"batch_size": 128}  # departure 1
-RECIPES = {
-    **{robot: Recipe() for robot in ("halfcheetah", "hopper")},
-    **{robot: Recipe(hyper=FAST) for robot in ("walker2d", "ant")},
-    "ant-controller": Recipe(  # OGBench's
-        steps=400_000,
-        learning_starts=10_000,
-        hyper={
-            **FAST,
-            **{"actor_lr": 1e-4, "critic_lr": 1e-4, "alpha_lr": 1e-4, "entropy_scale": 0.5},
-        },
-    ),
-}
-
-
-def training(environment: str, steps: int | None = None, seed: int = 0) -> RunSpec:
-    """The run that behaviour policies come from, ``steps`` long. Raises ``UserError``."""
-    if environment not in RECIPES:
-        raise unknown("environment", environment, RECIPES)
-    recipe = RECIPES[environment]
-    return RunSpec(
-        environment,
-        "sac",
-        "online",
-        recipe.steps if steps is None else steps,
-        seed,
-        hyper=recipe.hyper,
-        replay="online",
-        learning_starts=recipe.learning_starts,
-        eval_every=10_000,
-        eval_episodes=10,
-        snapshot_every=10_000,
-    )
 
 
 def policy(run: Run, step: int) -> Snapshot:
@@ -105,34 +53,33 @@ def policy(run: Run, step: int) -> Snapshot:
     return Snapshot(step, rounded, {})
 
 
-def scored(environment: str, snapshot: Snapshot, seed: int = 0) -> Snapshot:
-    """With the statistics of ``EPISODES`` sampled episodes."""
+def episode_scores(environment: str, snapshot: Snapshot, seed: int = 0) -> dict[str, float]:
+    """Statistics of the returns of ``EPISODES`` sampled episodes."""
     stream = f"ladder/{snapshot.step}"
     returns, lengths = kit.episode_returns(
         task(environment), snapshot, EPISODES, seed=seed, stream=stream
     )
-    scores = {
+    return {
         "mean": returns.mean(),
         "std": returns.std(),
         "min": returns.min(),
         "max": returns.max(),
         "length": lengths.mean(),
+        "episodes": EPISODES,
     }
-    rounded = {key: round(float(value), 2) for key, value in scores.items()}
-    return Snapshot(snapshot.step, snapshot.layers, {**rounded, "episodes": EPISODES})
 
 
-def shares(snapshots: list[Snapshot], target: float) -> list[dict[str, Any]] | None:
-    """Who collects a quality whose episodes should return ``target`` on average.
+def shares(snapshots: list[Snapshot], measure: str, target: float) -> list[dict[str, Any]] | None:
+    """Who collects a quality whose episodes should reach ``target`` on average.
 
     The first snapshot close to it alone, else the first two neighbours on either side of it. ``None``
     where no two neighbours lie on either side of it.
     """
     for snapshot in snapshots:
-        if abs(snapshot.scores["mean"] - target) <= CLOSE * abs(target):
+        if abs(snapshot.scores[measure] - target) <= CLOSE * abs(target):
             return [{"step": snapshot.step, "share": 1.0}]
     for below, above in itertools.pairwise(snapshots):
-        low, high = below.scores["mean"], above.scores["mean"]
+        low, high = below.scores[measure], above.scores[measure]
         if min(low, high) < target < max(low, high):
             episodes = (target - low) / (
                 high - low
@@ -157,6 +104,99 @@ def rungs(snapshots: list[Snapshot], roles: Mapping[str, list[dict[str, Any]]]) 
     return [snapshot for snapshot in snapshots if snapshot.step in steps]
 
 
+def first_to_reach(
+    snapshots: list[Snapshot], measure: str, target: float
+) -> list[dict[str, Any]] | None:
+    """The least trained snapshot that is good enough."""
+    good = (snapshot.step for snapshot in snapshots if snapshot.scores[measure] >= target)
+    return [{"step": step, "share": 1.0} for step in itertools.islice(good, 1)] or None
+
+
+def those_with_a_role(
+    snapshots: list[Snapshot], roles: Mapping[str, list[dict[str, Any]]]
+) -> list[Snapshot]:
+    """Nothing but what collects."""
+    steps = {part["step"] for role in roles.values() for part in role}
+    return [snapshot for snapshot in snapshots if snapshot.step in steps]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the behaviour policies of an environment are trained and chosen; specs/tasks.md 6.
+
+    Attributes:
+        steps: environment steps, unless others are asked for.
+        learning_starts: uniform actions before the first update.
+        hyper: SAC's hyper-parameters that differ from its own.
+        measure: the score that decides.
+        targets: what it should be for each role; ``None``: the mean return of D4RL's file.
+        scores: what a snapshot's scores are.
+        assign: who has a role, given the snapshots, the measure and the target; ``None`` for nobody.
+        keep: which snapshots are shipped, given all of them and the roles.
+    """
+
+    steps: int = 1_000_000
+    learning_starts: int = 1_000
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    measure: str = "mean"
+    targets: Mapping[str, float | None] = field(
+        default_factory=lambda: dict.fromkeys(("medium", "expert"))
+    )
+    scores: Callable[[str, Snapshot], dict[str, float]] = episode_scores
+    assign: Callable[[list[Snapshot], str, float], list[dict[str, Any]] | None] = shares
+    keep: Callable[[list[Snapshot], Mapping[str, list[dict[str, Any]]]], list[Snapshot]] = rungs
+
+
+RECIPES = {
+    **{robot: Recipe() for robot in ("halfcheetah", "hopper", "walker2d")},
+    "ant": Recipe(targets={"medium": 3000.0, "expert": 3880.0}),  # D4RL's are not known
+    "ant-controller": Recipe(  # OGBench's
+        steps=400_000,
+        learning_starts=10_000,
+        hyper={"actor_lr": 1e-4, "critic_lr": 1e-4, "alpha_lr": 1e-4, "entropy_scale": 0.5},
+        measure="hops",
+        targets={"controller": 0.8},
+        scores=hop_scores,
+        assign=first_to_reach,
+        keep=those_with_a_role,
+    ),
+}
+
+
+def training(environment: str, steps: int | None = None, seed: int = 0) -> RunSpec:
+    """The run that behaviour policies come from, ``steps`` long. Raises ``UserError``."""
+    recipe = _recipe(environment)
+    return RunSpec(
+        environment,
+        "sac",
+        "online",
+        recipe.steps if steps is None else steps,
+        seed,
+        hyper=recipe.hyper,
+        replay="online",
+        learning_starts=recipe.learning_starts,
+        eval_every=10_000,
+        eval_episodes=10,
+        snapshot_every=10_000,
+    )
+
+
+def targets(environment: str) -> dict[str, float]:
+    """What each role should reach, in units of the recipe's measure. Raises ``UserError``."""
+    known = published()
+    known = known[known["quantity"] == "return_mean"].set_index("task")["value"]
+    return {
+        role: known[f"{environment}-{role}-v2"] if target is None else target
+        for role, target in _recipe(environment).targets.items()
+    }
+
+
+def _recipe(environment: str) -> Recipe:
+    if environment not in RECIPES:
+        raise unknown("environment", environment, RECIPES)
+    return RECIPES[environment]
+
+
 def make_ladder(
     run: Run,
     targets: Mapping[str, float],
@@ -168,7 +208,7 @@ def make_ladder(
 
     Args:
         run: of ``training``; it need not be finished.
-        targets: mean return wanted of each role, ``medium`` and ``expert``.
+        targets: what each role should reach (``targets``).
         write: where to.
         report: called with a line per snapshot and role.
 
@@ -176,35 +216,46 @@ def make_ladder(
         The roles that are reached: step and share of each part.
 
     Raises:
-        UserError: the run has no snapshots.
+        UserError: the run has no snapshots, or none worth shipping.
     """
     environment = run.spec.task
+    recipe = _recipe(environment)
     if not run.snapshots():
         raise UserError(
             f"the run {run.spec.id} has no snapshots yet. `o2okit data train {environment}` makes them."
         )
     snapshots = []
     for step in run.snapshots():
-        snapshots.append(scored(environment, policy(run, step)))
-        report(f"{step:>9,} steps: {snapshots[-1].scores}")
-    best = max(snapshot.scores["mean"] for snapshot in snapshots)
+        snapshot = policy(run, step)
+        scores = recipe.scores(environment, snapshot)
+        scores = {name: round(value, 4) for name, value in scores.items()}
+        snapshots.append(replace(snapshot, scores=scores))
+        report(f"{step:>9,} steps: {scores}")
+    best = max(snapshot.scores[recipe.measure] for snapshot in snapshots)
     roles = {}
     for name, target in targets.items():
-        if (parts := shares(snapshots, target)) is not None:
+        if (parts := recipe.assign(snapshots, recipe.measure, target)) is not None:
             roles[name] = parts
-        reached = f"{parts}" if parts else f"not met: the snapshots return up to {best:.1f}"
-        report(f"{name}: target {target:.1f}, {reached}")
+        reached = f"{parts}" if parts else f"not met: the snapshots reach up to {best:.4g}"
+        report(f"{name}: target {target:.6g} ({recipe.measure}), {reached}")
+    kept = recipe.keep(snapshots, roles)
+    if not kept:
+        raise UserError(
+            f"no snapshot of {environment} is good enough to be shipped: {recipe.measure} up to "
+            f"{best:.4g}. Train on: `o2okit data train {environment}`."
+        )
     record = {
         "environment": environment,
         "command": f"o2okit data train {environment} && o2okit data ladder {environment}",
         "run": run.folder.spec(),
         "trained_with": run.folder.environment(),
         "commit": commit(),
+        "measure": recipe.measure,
         "targets": dict(targets),
         "roles": roles,
         "curve": run.evaluations()[["step", "return"]].round(1).values.tolist(),
     }
-    write(environment, rungs(snapshots, roles), record)
+    write(environment, kept, record)
     return roles
 
 

@@ -56,7 +56,7 @@ def test_a_ladder_comes_back_as_it_was_rounded(shipped):
     assert len(found.hash) == 64
     with pytest.raises(UserError, match=r"no behaviour policies for 'ant'; it has them for hopper"):
         ladder("ant")
-    with pytest.raises(UserError, match=r"do not reach 'expert' yet: the best of them returns 30"):
+    with pytest.raises(UserError, match=r"do not reach 'expert' yet: the best of them reaches 30 "):
         found.role("expert")
 
 

@@ -57,15 +57,15 @@ def test_a_ladder_is_written_with_its_record(run):
     assert made["record"]["run"]["steps"] == 120
     assert [step for step, _ in made["record"]["curve"]] == [0, 60, 120]
     assert set(made["snapshots"][0].scores) == {"mean", "std", "min", "max", "length", "episodes"}
-    assert any("expert: target 1000000.0, not met" in line for line in lines)
-    again = behaviour.scored("hopper", behaviour.policy(run, 40))
-    assert again.scores == behaviour.scored("hopper", behaviour.policy(run, 40)).scores
+    assert any("expert: target 1e+06 (mean), not met" in line for line in lines)
+    again = behaviour.episode_scores("hopper", behaviour.policy(run, 40))
+    assert again == behaviour.episode_scores("hopper", behaviour.policy(run, 40))
 
 
 def test_one_snapshot_close_to_the_target_is_enough_else_its_neighbours_share():
     rungs = [scored(1, 0.0, 20), scored(2, 100.0, 50), scored(3, 200.0, 100)]
-    assert behaviour.shares(rungs, 96.0) == [{"step": 2, "share": 1.0}]
-    low, high = behaviour.shares(rungs, 150.0)
+    assert behaviour.shares(rungs, "mean", 96.0) == [{"step": 2, "share": 1.0}]
+    low, high = behaviour.shares(rungs, "mean", 150.0)
     assert (low["step"], high["step"]) == (2, 3)
     # Half of the episodes each: rows in the ratio of their lengths, 50 to 100.
     assert high["share"] == pytest.approx(2 / 3, abs=1e-4)
@@ -73,7 +73,7 @@ def test_one_snapshot_close_to_the_target_is_enough_else_its_neighbours_share():
     episodes = low["share"] / 50, high["share"] / 100
     mean = np.average([100.0, 200.0], weights=episodes)
     assert mean == pytest.approx(150.0, abs=0.1)
-    assert behaviour.shares(rungs, 300.0) is None
+    assert behaviour.shares(rungs, "mean", 300.0) is None
 
 
 def test_the_rungs_rise_and_hold_every_role():

@@ -1,0 +1,70 @@
+"""Who collects a dataset, rolled out in several environments side by side, as fields of D4RL's format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+SHARE = 2_000  # rows per environment at least: episodes should end before their share does
+MOST = 50  # environments side by side at most
+
+Fields = dict[str, np.ndarray]
+
+
+def side_by_side(rows: int) -> int:
+    """How many environments collect ``rows``."""
+    return max(1, min(MOST, rows // SHARE))
+
+
+def roll_out(
+    env: VectorEnv,
+    act: Callable[[np.ndarray], np.ndarray],
+    rows: int,
+    *,
+    infos: Callable[[], Fields] = dict,
+    progress: Callable[[int], Any] = lambda rows: None,
+) -> Fields:
+    """Steps the environments until each has its share of the rows, in whole episodes.
+
+    Args:
+        env: ``n`` environments.
+        act: actions ``[n, A]`` for observations ``[n, D]``.
+        rows: at least so many come back.
+        infos: further fields ``[n, ...]`` of the state that ``act`` sees; called before it.
+        progress: called with the number of new rows.
+
+    Returns:
+        ``observations, actions, rewards, terminals, timeouts, next_observations`` and ``infos``,
+        ``[N, ...]``, ``N >= rows``: one environment's episodes after the other's.
+    """
+    n = env.num_envs
+    quota = -(-rows // n)
+    obs, _ = env.reset()
+    active, done = np.ones(n, dtype=bool), np.zeros(n, dtype=np.int64)
+    steps: list[Fields] = []
+    while active.any():
+        further = {name: np.array(value) for name, value in infos().items()}
+        actions = act(obs)
+        following, reward, terminated, truncated, info = env.step(actions, active)
+        steps.append(
+            {
+                "observations": obs,
+                "actions": actions,
+                "rewards": reward,
+                "terminals": terminated,
+                "timeouts": truncated,
+                "next_observations": info["final_obs"],
+                **further,
+                "active": active.copy(),
+            }
+        )
+        done += active
+        progress(int(active.sum()))
+        active &= ~((terminated | truncated) & (done >= quota))
+        obs = following
+    columns = {name: np.stack([step[name] for step in steps], axis=1) for name in steps[0]}
+    kept = columns.pop("active")  # [n, steps]
+    return {name: column[kept] for name, column in columns.items()}

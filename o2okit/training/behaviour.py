@@ -147,13 +147,18 @@ class Recipe:
     keep: Callable[[list[Snapshot], Mapping[str, list[dict[str, Any]]]], list[Snapshot]] = rungs
 
 
+FAST = {"batch_size": 128}  # departure 1
 RECIPES = {
-    **{robot: Recipe() for robot in ("halfcheetah", "hopper", "walker2d")},
-    "ant": Recipe(targets={"medium": 3000.0, "expert": 3880.0}),  # D4RL's are not known
+    **{robot: Recipe() for robot in ("halfcheetah", "hopper")},
+    "walker2d": Recipe(hyper=FAST),
+    "ant": Recipe(hyper=FAST, targets={"medium": 3000.0, "expert": 3880.0}),  # D4RL's are not known
     "ant-controller": Recipe(  # OGBench's
         steps=400_000,
         learning_starts=10_000,
-        hyper={"actor_lr": 1e-4, "critic_lr": 1e-4, "alpha_lr": 1e-4, "entropy_scale": 0.5},
+        hyper={
+            **FAST,
+            **{"actor_lr": 1e-4, "critic_lr": 1e-4, "alpha_lr": 1e-4, "entropy_scale": 0.5},
+        },
         measure="hops",
         targets={"controller": 0.8},
         scores=hop_scores,

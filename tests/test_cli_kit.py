@@ -59,6 +59,7 @@ def test_build_finds_what_it_has_built_and_refuses_another_seed(tmp_path, capsys
         (["data", "build", "hopper"], "hopper"),
         (["data", "build", "walker2d-medium-v2"], "no behaviour policies for 'walker2d'"),
         (["data", "build", "pen-expert-v1"], "no recipe"),
+        (["data", "build", "ant-controller"], "no recipe for 'ant-controller'"),
         (["data", "train", "hopper-medium-v2"], "Allowed: halfcheetah, hopper"),
         (["data", "ladder", "pen-expert-v1"], "Allowed: halfcheetah, hopper, walker2d, ant"),
         (["data", "ladder", "walker2d"], "no snapshots yet"),
@@ -82,3 +83,6 @@ def test_the_targets_of_a_ladder_are_d4rls_returns(monkeypatch):
     assert seen == {"medium": pytest.approx(1422.0562), "expert": pytest.approx(3511.3584, abs=1)}
     assert main(["data", "ladder", "ant"]) == 0
     assert seen == {"medium": 3000.0, "expert": 3880.0}
+    seen.clear()
+    assert main(["data", "ladder", "ant-controller"]) == 0
+    assert seen == {"controller": 0.8}

@@ -76,8 +76,8 @@ def hop_scores(environment: str, snapshot: Snapshot, seed: int = 0) -> dict[str,
         age[over] = 0
         target = np.where(over[:, None], env.qpos[:, :2] + offset[tried, ants], target)
     return {
-        "hops": covered.sum() / tried.sum(),
-        "steps": steps.sum() / max(covered.sum(), 1),
-        "falls": fallen.sum() / tried.sum(),
+        "hops": float(covered.sum() / tried.sum()),
+        "steps": float(steps.sum() / max(covered.sum(), 1)),
+        "falls": float(fallen.sum() / tried.sum()),
         "tried": int(tried.sum()),
     }

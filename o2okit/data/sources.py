@@ -248,9 +248,10 @@ def _check(task: str) -> Task:
         )
     if found.quality is None:
         like = [name for name, other in TASKS.items() if other.environment == found.environment]
+        others = ", ".join(name for name in like if name != task)
         raise UserError(
             f"{task} names an environment, no dataset. With data there are: "
-            f"{', '.join(name for name in like if name != task) or 'none; o2okit.data.maze makes it'}."
+            f"{others or 'none (those of the toy maze come from o2okit.data.maze)'}."
         )
     return found
 

@@ -60,11 +60,11 @@ def episode_scores(environment: str, snapshot: Snapshot, seed: int = 0) -> dict[
         task(environment), snapshot, EPISODES, seed=seed, stream=stream
     )
     return {
-        "mean": returns.mean(),
-        "std": returns.std(),
-        "min": returns.min(),
-        "max": returns.max(),
-        "length": lengths.mean(),
+        "mean": float(returns.mean()),
+        "std": float(returns.std()),
+        "min": float(returns.min()),
+        "max": float(returns.max()),
+        "length": float(lengths.mean()),
         "episodes": EPISODES,
     }
 

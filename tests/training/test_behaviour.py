@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from o2okit.data import controller
 from o2okit.data.policies import Snapshot
 from o2okit.errors import UserError
 from o2okit.tasks import task
@@ -14,10 +15,9 @@ def scored(step: int, mean: float, length: float = 100.0) -> Snapshot:
     return Snapshot(step, (), {"mean": mean, "length": length})
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def short_run(environment, folder):
     spec = RunSpec(
-        "hopper",
+        environment,
         "sac",
         "online",
         120,
@@ -28,8 +28,13 @@ def run(tmp_path_factory):
         eval_every=60,
         snapshot_every=40,
     )
-    (run,) = train([spec], store=RunStore(tmp_path_factory.mktemp("runs")), device="cpu")
+    (run,) = train([spec], store=RunStore(folder), device="cpu")
     return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return short_run("hopper", tmp_path_factory.mktemp("runs"))
 
 
 def test_the_shipped_policy_is_the_agents(run):
@@ -92,8 +97,40 @@ def test_a_training_without_snapshots_is_named(run, tmp_path):
         behaviour.make_ladder(empty, {})
 
 
+def test_the_controller_is_the_first_snapshot_that_covers_enough_hops(tmp_path, monkeypatch):
+    for name, value in (("ANTS", 2), ("HOPS", 1), ("LIMIT", 5)):
+        monkeypatch.setattr(controller, name, value)
+    run, made = short_run("ant-controller", tmp_path), {}
+
+    def write(environment, snapshots, record):
+        made.update(environment=environment, snapshots=snapshots, record=record)
+
+    with pytest.raises(
+        UserError, match=r"no snapshot of ant-controller is good enough.*hops up to 0"
+    ):
+        behaviour.make_ladder(run, {"controller": 0.8}, write=write, report=lambda line: None)
+    assert made == {}
+    # Nobody walks 3.5 m in 5 steps after 100 updates: with nothing demanded the first one will do.
+    behaviour.make_ladder(run, {"controller": 0.0}, write=write, report=lambda line: None)
+    assert [snapshot.step for snapshot in made["snapshots"]] == [40]
+    assert set(made["snapshots"][0].scores) == {"hops", "steps", "falls", "tried"}
+    assert made["record"]["roles"] == {"controller": [{"step": 40, "share": 1.0}]}
+    assert made["record"]["measure"] == "hops"
+
+    rungs = [Snapshot(step, (), {"hops": hops}) for step, hops in ((1, 0.5), (2, 0.85), (3, 0.95))]
+    assert behaviour.first_to_reach(rungs, "hops", 0.8) == [{"step": 2, "share": 1.0}]
+    assert behaviour.first_to_reach(rungs, "hops", 0.99) is None
+
+
 def test_a_behaviour_training_is_the_specs(run):
     spec = behaviour.training("hopper", 5_000)
     assert (spec.backbone, spec.replay, spec.learning_starts) == ("sac", "online", 1_000)
     assert spec.hyper["entropy_scale"] == 1.0
     assert task(spec.task).environment == "hopper"
+    assert behaviour.training("hopper").steps == 1_000_000
+    spec = behaviour.training("ant-controller")
+    assert (spec.steps, spec.learning_starts, spec.snapshot_every) == (400_000, 10_000, 10_000)
+    assert {spec.hyper[f"{part}_lr"] for part in ("actor", "critic", "alpha")} == {1e-4}
+    assert (spec.hyper["entropy_scale"], spec.hyper["hidden"]) == (0.5, (256, 256))
+    with pytest.raises(UserError, match="Did you mean 'ant-controller'"):
+        behaviour.training("ant-controler")

@@ -1,4 +1,4 @@
-"""The commands that compute: ``o2okit data build | train | ladder``, ``pretrain``, ``finetune``, ``scratch``."""
+"""The commands that compute: ``data build | train | ladder``, ``pretrain``, ``finetune``, ``scratch``."""
 
 from __future__ import annotations
 

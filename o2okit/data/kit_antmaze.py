@@ -117,15 +117,16 @@ def collect(
         return controller.act(obs[:, 2:], planner.directions(env.qpos[:, :2], env.goals))
 
     def infos() -> Fields:
-        return {"infos/goal": env.goals, "infos/qpos": env.qpos, "infos/qvel": env.qvel}
+        seen = {"infos/goal": env.goals, "infos/qpos": env.qpos, "infos/qvel": env.qvel}
+        return {name: value.astype(np.float32) for name, value in seen.items()}
 
     fields = roll_out(env, act, rows, infos=infos, progress=progress)
     fields = {name: value[:rows] for name, value in fields.items()}
     del fields["next_observations"]  # D4RL's files have none
 
-    # The evaluation goal, the same for all data of a maze.
-    drawn = where.vector([Key(seed, "kit")], goal_per_reset=True)
-    goal = drawn.draw_goal(generator(seed, f"kit/{where.environment}/goal"))
+    # An evaluation goal, the same for all data of a maze and seed.
+    evaluation = where.vector([Key(seed, "kit")])
+    goal = evaluation.draw_goal(generator(seed, f"kit/{where.environment}/goal"))
     reached = goal_rows(fields["observations"][:, :2], fields["timeouts"], goal)
     if (where.environment, where.quality) in MARKED_ONCE:
         reached = first_of_each(reached)

@@ -132,7 +132,8 @@ def test_a_small_file_is_sound(shipped, tmp_path):
     assert len(data) == 2_000 - 1 - 2
 
 
-def test_each_environment_has_whole_episodes(shipped, tmp_path):
+def test_each_environment_has_whole_episodes(shipped, tmp_path, monkeypatch):
+    slide(monkeypatch)
     _, rows = build(tmp_path, "antmaze-medium-play-v2", 4_100)
     assert np.flatnonzero(rows.timeouts).tolist() == [1000, 2001, 3002, 4003]
     starts = MEDIUM.cell(rows.observations[[0, 1001, 2002, 3003], :2])

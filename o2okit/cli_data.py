@@ -171,8 +171,11 @@ def _show(args: argparse.Namespace) -> int:
         worst, shift = distance.largest_shift
         print(
             f"\nstates: means off by {distance.mean_shift:.3f} published standard deviations on average, "
-            f"at most {shift:.3f} (dimension {worst}); spread {distance.spread:.3f} of the published"
+            f"at most {shift:.3f} (dimension {worst}); spread {distance.spread:.3f} of the published; "
+            f"Fréchet distance {distance.frechet:.3f}"
         )
+        if (other := statistics.nearest_published(args.task)) is not None:
+            print(f"D4RL's nearest other dataset of the robot, {other[0]}, lies {other[1]:.3f} off")
     if args.figure is not None:
         from o2okit.data.figure import draw
 

@@ -1,4 +1,4 @@
-"""``o2okit data build | train | ladder`` and ``o2okit finetune``: the commands that compute."""
+"""``o2okit data build | compare | train | ladder`` and ``o2okit finetune``: the commands that compute."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def add_data_commands(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--rows", type=int, default=200_000, help="transitions (default 200,000)")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(command=_build)
+
+    command = actions.add_parser(
+        "compare", help="all datasets beside D4RL's published statistics: table and figure"
+    )
+    command.add_argument("--profile", help=f"how much is built: {', '.join(PROFILES)}")
+    command.add_argument("--rows", type=int, metavar="N", help="of each; default: the profile's")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(command=_compare)
 
     command = actions.add_parser("train", help="train the policies that collect kit datasets")
     command.add_argument("environment", help="halfcheetah, hopper, walker2d or ant")
@@ -56,6 +64,16 @@ def _build(args: argparse.Namespace) -> int:
         raise UserError(f"--rows needs at least 2, the rows of one transition; got {args.rows}.")
     path = experiment.build_kit(args.task, args.rows, seed=args.seed)
     print(f"{path}\n`o2okit data show {args.task} --source kit` compares it with D4RL's.")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from o2okit import comparison, paths
+
+    found = comparison.compare_datasets(rows=args.rows, seed=args.seed, profile=args.profile)
+    files = found.save(paths.figures(found.profile) / "data")
+    print(found.markdown())
+    print("\n".join(str(file) for file in files))
     return 0
 
 

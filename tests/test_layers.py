@@ -23,6 +23,7 @@ RANKS = {
     "report": 5,
     "experiment": 6,
     "papers": 6,
+    "comparison": 7,
     "batch": 7,
     "cli_kit": 8,
     "cli": 8,

@@ -140,6 +140,21 @@ def episode_returns(
     return returns, lengths
 
 
+def plan(name: str) -> tuple[list[Part], Ladder | None]:
+    """Who collects the kit dataset of a task, and the ladder they stand on.
+
+    Raises ``UserError`` where the kit can't build it: the message says why and what else there is.
+    """
+    where = task(name)
+    if where.family != "locomotion" or where.quality is None:
+        raise UserError(
+            f"the kit has no recipe for {name!r} yet; it builds the datasets of the locomotion tasks. "
+            f"Put D4RL's file where `o2okit data where {name}` looks."
+        )
+    policies = None if where.quality == "random" else ladder(where.environment)
+    return recipe(where.quality, policies), policies
+
+
 def build(
     name: str,
     rows: int,
@@ -158,16 +173,10 @@ def build(
         progress: called with the number of new rows.
 
     Raises:
-        UserError: the kit can't build this dataset; it says why and what else there is.
+        UserError: as ``plan``.
     """
     where = task(name)
-    if where.family != "locomotion" or where.quality is None:
-        raise UserError(
-            f"the kit has no recipe for {name!r} yet; it builds the datasets of the locomotion tasks. "
-            f"Put D4RL's file where `o2okit data where {name}` looks."
-        )
-    policies = None if where.quality == "random" else ladder(where.environment)
-    parts = recipe(where.quality, policies)
+    parts, policies = plan(name)
     ends = np.rint(np.cumsum([part.share for part in parts]) * rows).astype(int)
     pieces: list[Fields] = []
     for number, (part, size) in enumerate(zip(parts, np.diff(ends, prepend=0), strict=True)):

@@ -154,7 +154,6 @@ def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Pla
     raise UserError(
         f"no dataset of {task}{size} was found (source {source!r}). Looked at:{looked or ' no place'}\n"
         + (f"`o2okit data fetch {task}` downloads D4RL's file. " if task in FILES else "")
-        + f"`o2okit data build {task}` builds the kit's, where it has policies for it. "
         + f"`o2okit data build {task}` builds the kit's, where it can be built. O2OKIT_DATA_DIR names a "
         "folder that holds D4RL's files."
     )

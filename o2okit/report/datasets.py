@@ -198,7 +198,7 @@ def _draw_returns(axes: Axes, y: float, name: str, rows: pd.DataFrame) -> None:
         unknown.insert(0, "D4RL's: not published")
     else:
         series.insert(0, (PUBLISHED, "published_return", rows.iloc[0]))
-    offsets = np.linspace(-0.18, 0.18, len(series)) if len(series) > 1 else [0.0]
+    offsets = np.linspace(-0.18, 0.18, len(series)) if len(series) != 1 else [0.0]
     for ((_, colour, marker), prefix, row), offset in zip(series, offsets, strict=True):
         mean, std, low, high = (row[f"{prefix}_{part}"] for part in RETURNS)
         ends = tasks.normalised_score(name, np.array([low, high, mean - std, mean + std, mean]))

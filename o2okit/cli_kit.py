@@ -52,6 +52,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--seeds", type=int, help="how many; default: the profile's")
     command.add_argument("--offline-steps", type=int, help="updates; default: the profile's")
     command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
+    command.add_argument("--ant-obs", type=int, default=111, help="27: ant without its 84 zeros")
     command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
     command.set_defaults(command=_finetune)
@@ -116,6 +117,7 @@ def _finetune(args: argparse.Namespace) -> int:
         profile=profile,
         steps=args.steps,
         offline_steps=args.offline_steps,
+        ant_obs=args.ant_obs,
         source=args.source,
         device=args.device,
     )

@@ -173,13 +173,14 @@ class Result:
         )
 
 
-def dataset(task: str, *, source: str | Path = "auto", rows: int) -> Dataset:
+def dataset(task: str, *, source: str | Path = "auto", rows: int, ant_obs: int = 111) -> Dataset:
     """The task's dataset; the kit's is built where no other is found.
 
     Args:
         task: its name.
         source: ``auto``, ``d4rl``, ``minari``, ``kit`` or a path (``o2okit data where TASK``).
         rows: of the kit dataset, if it comes to that.
+        ant_obs: 27 leaves ant's padding out, as in ``RunSpec``.
 
     Raises:
         UserError: it can neither be found nor built.
@@ -189,8 +190,9 @@ def dataset(task: str, *, source: str | Path = "auto", rows: int) -> Dataset:
         others = [place for place in sources.where(task) if place.found and place.source != "kit"]
         if source == "kit" or not others:
             build_kit(task, rows)
-            return sources.load(task, "kit", rows=rows)
-    return sources.load(task, source)
+            source = sources.kit_file(task, rows)
+    data, padding = sources.load(task, source), find_task(task).padding
+    return data.without_padding(padding) if padding and ant_obs != 111 else data
 
 
 def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
@@ -231,6 +233,7 @@ def pretrain(
     profile: str | None = None,
     steps: int | None = None,
     hyper: Mapping[str, Any] | None = None,
+    ant_obs: int = 111,
     source: str | Path = "auto",
     device: str = "auto",
 ) -> Result:
@@ -243,6 +246,7 @@ def pretrain(
         profile: ``smoke``, ``laptop`` or ``paper``; default: ``O2OKIT_PROFILE``, else ``laptop``.
         steps: gradient updates; default: the profile's.
         hyper: hyper-parameters that differ from the backbone's own for the task.
+        ant_obs: 27 trains ant without the zeros of its 111 observations, as in ``RunSpec``.
         source: where the dataset comes from, as for ``dataset``.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -250,8 +254,8 @@ def pretrain(
         UserError: a name or a value is wrong, or there is no dataset.
     """
     profile = check_profile(profile or default_profile())
-    data = dataset(task, source=source, rows=AMOUNTS[profile].rows)
-    specs = _offline(task, backbone, data, profile, _seeds(seeds, profile), steps, hyper)
+    data = dataset(task, source=source, rows=AMOUNTS[profile].rows, ant_obs=ant_obs)
+    specs = _offline(task, backbone, data, profile, _seeds(seeds, profile), steps, hyper, ant_obs)
     return Result(train(specs, device=device, label=f"{task} {backbone}"), data, profile)
 
 
@@ -267,13 +271,14 @@ def finetune(
     replay: str | None = None,
     hyper: Mapping[str, Any] | None = None,
     method_hyper: Mapping[str, Any] | None = None,
+    ant_obs: int = 111,
     source: str | Path = "auto",
     device: str = "auto",
 ) -> Result:
     """Pre-trains a backbone, or finds it trained, and fine-tunes it online.
 
     Args:
-        task, backbone, seeds, profile, hyper, source, device: as for ``pretrain``.
+        task, backbone, seeds, profile, hyper, ant_obs, source, device: as for ``pretrain``.
         method: name of the fine-tuning method.
         steps: environment steps; default: the profile's.
         offline_steps: updates before them; default: the profile's.
@@ -285,8 +290,9 @@ def finetune(
     """
     profile = check_profile(profile or default_profile())
     amounts = AMOUNTS[profile]
-    data = dataset(task, source=source, rows=amounts.rows)
-    offline = _offline(task, backbone, data, profile, _seeds(seeds, profile), offline_steps, hyper)
+    data = dataset(task, source=source, rows=amounts.rows, ant_obs=ant_obs)
+    seeds = _seeds(seeds, profile)
+    offline = _offline(task, backbone, data, profile, seeds, offline_steps, hyper, ant_obs)
     replay = replay or REPLAY.get(backbone, "mixed")
     specs = [
         RunSpec(
@@ -301,6 +307,7 @@ def finetune(
             dataset=None if replay == "online" else data,
             replay=replay,
             start=start,
+            ant_obs=ant_obs,
             eval_every=amounts.online_every,
             eval_episodes=amounts.episodes,
         )
@@ -318,6 +325,7 @@ def _offline(
     seeds: Sequence[int],
     steps: int | None,
     hyper: Mapping[str, Any] | None,
+    ant_obs: int,
 ) -> list[RunSpec]:
     amounts = AMOUNTS[profile]
     steps = amounts.offline_steps if steps is None else steps
@@ -333,6 +341,7 @@ def _offline(
             seed,
             hyper={**own, **(hyper or {})},
             dataset=data,
+            ant_obs=ant_obs,
             eval_every=amounts.offline_every,
             eval_episodes=amounts.episodes,
         )

@@ -110,14 +110,16 @@ def markdown(frame: pd.DataFrame) -> str:
             "return, ours": _returns(row, "return"),
             "return, D4RL's": _returns(row, "published_return"),
             "difference": _difference(row),
+            "score, ours": _number(row["score"], ".1f"),
+            "score, D4RL's": _number(row["published_score"], ".1f"),
             "state distance": _number(row["state_distance"], ".2f"),
             "nearest other of D4RL's": _nearest(row),
         }
         for row in frame.to_dict("records")
     ]
-    right = ("rows", "episodes", "mean length", "difference", "state distance")
     table = pd.DataFrame(rows)
-    align = ["right" if name in right else "left" for name in table]
+    left = ("dataset", "source", "return, ours", "return, D4RL's", "nearest other of D4RL's")
+    align = ["left" if name in left else "right" for name in table]
     return table.to_markdown(index=False, colalign=align, disable_numparse=True)
 
 

@@ -33,6 +33,7 @@ class Task:
         dataset_file: path below the root of D4RL's files; ``None`` where there is none to download.
         sparse: the reward says only whether the task is done.
         success: what success is, in words; empty where only the return counts.
+        padding: how many observations, the last ones, are always 0: ant's contact forces.
         note: what to know before numbers are compared with published ones.
     """
 
@@ -52,6 +53,7 @@ class Task:
     dataset_file: str | None = None
     sparse: bool = False
     success: str = ""
+    padding: int = 0
     note: str = ""
 
     @property

@@ -1,11 +1,15 @@
-"""``o2okit data build | compare | train | ladder`` and ``o2okit finetune``: the commands that compute."""
+"""``o2okit data build | compare | train | ladder``, ``o2okit pretrain`` and ``finetune``: they compute."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from o2okit.errors import UserError
 from o2okit.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from o2okit.result import Result
 
 STEPS = 1_000_000  # of a behaviour policy's training
 
@@ -41,21 +45,31 @@ def add_data_commands(actions: argparse._SubParsersAction) -> None:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Adds ``finetune``."""
+    """Adds ``pretrain`` and ``finetune``."""
+    command = commands.add_parser("pretrain", help="backbones compared on a task's dataset")
+    _add_cell(command)
+    command.add_argument("backbone", nargs="+", help="for instance td3+bc iql")
+    command.add_argument("--steps", type=int, help="updates; default: the profile's")
+    command.set_defaults(command=_pretrain)
+
     command = commands.add_parser("finetune", help="one cell: pre-train, fine-tune, draw the curve")
+    _add_cell(command)
+    command.add_argument("backbone", help="for instance iql")
+    command.add_argument("--method", default="naive")
+    command.add_argument("--offline-steps", type=int, help="updates; default: the profile's")
+    command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
+    command.set_defaults(command=_finetune)
+
+
+def _add_cell(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "task", help="for instance hopper-medium-v2; `o2okit data list` shows them"
     )
-    command.add_argument("backbone", help="for instance iql")
-    command.add_argument("--method", default="naive")
     command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
     command.add_argument("--seeds", type=int, help="how many; default: the profile's")
-    command.add_argument("--offline-steps", type=int, help="updates; default: the profile's")
-    command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
     command.add_argument("--ant-obs", type=int, default=111, help="27: ant without its 84 zeros")
     command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    command.set_defaults(command=_finetune)
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -104,25 +118,36 @@ def _ladder(args: argparse.Namespace) -> int:
     return 0
 
 
-def _finetune(args: argparse.Namespace) -> int:
-    from o2okit import experiment, paths
-    from o2okit.profiles import check_profile, default_profile
+def _pretrain(args: argparse.Namespace) -> int:
+    from o2okit import experiment
 
-    profile = check_profile(args.profile or default_profile())
+    result = experiment.pretrain(args.task, args.backbone, steps=args.steps, **_common(args))
+    return _write(result, f"{args.task}.offline")
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from o2okit import experiment
+
     result = experiment.finetune(
         args.task,
         args.backbone,
         args.method,
-        seeds=args.seeds,
-        profile=profile,
         steps=args.steps,
         offline_steps=args.offline_steps,
-        ant_obs=args.ant_obs,
-        source=args.source,
-        device=args.device,
+        **_common(args),
     )
-    name = f"{args.task}.{args.backbone}.{args.method}"
-    files = result.save(paths.figures(profile) / "cells", name)
+    return _write(result, f"{args.task}.{args.backbone}.{args.method}")
+
+
+def _common(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("seeds", "profile", "ant_obs", "source", "device")
+    return {name: getattr(args, name) for name in names}
+
+
+def _write(result: Result, name: str) -> int:
+    from o2okit import paths
+
+    files = result.save(paths.figures(result.profile) / "cells", name)
     print(result.summary().round(1).to_string(index=False))
     print("\n".join(str(file) for file in files))
     return 0

@@ -10,27 +10,20 @@ else the kit's, which is built on the spot.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import matplotlib.pyplot as plt
-import pandas as pd
-from matplotlib.axes import Axes
 
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import settings
 from o2okit.data import Dataset, kit, sources
 from o2okit.errors import UserError, unknown
 from o2okit.profiles import check_profile, default_profile
-from o2okit.report import artefacts
-from o2okit.report.artefacts import ranges, style
-from o2okit.report.curves import curve_statistic
-from o2okit.report.statistics import bootstrap_interval
-from o2okit.tasks import normalised_score
+from o2okit.result import Result
 from o2okit.tasks import task as find_task
-from o2okit.training import Run, RunSpec, train
+from o2okit.training import RunSpec, train
 from o2okit.training.progress import Progress
 
 
@@ -53,124 +46,6 @@ AMOUNTS = {
     "paper": Amounts(kit.ROWS["paper"], 1_000_000, 250_000, 5_000, 2_500, 10, 5),
 }
 REPLAY = {"cal-ql": "half"}  # of plain fine-tuning; the others draw from one mixed buffer (CORL)
-
-
-@dataclass(frozen=True)
-class Result:
-    """Finished runs of one setting.
-
-    Attributes:
-        runs: offline and online runs of every seed.
-        dataset: what was learnt from.
-        profile: the amounts.
-    """
-
-    runs: Sequence[Run]
-    dataset: Dataset
-    profile: str
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """One row per evaluation: task, backbone, method, phase, seed, step, return, length, score, ..."""
-        frames = []
-        for run in self.runs:
-            table, spec = run.evaluations(), run.spec
-            value = "success" if find_task(spec.task).scored == "success" else "return"
-            about = {
-                "task": spec.task,
-                "backbone": spec.backbone,
-                "method": spec.method if spec.phase == "online" else None,
-                "phase": spec.phase,
-                "seed": spec.seed,
-                "run": spec.id,
-            }
-            table.insert(1, "score", normalised_score(spec.task, table[value].to_numpy()))
-            frames.append(pd.DataFrame({**about, **table}))
-        return pd.concat(frames, ignore_index=True)
-
-    @property
-    def checkpoints(self) -> list[Path]:
-        """The last state of every run, in safetensors."""
-        return [run.folder.path / "checkpoint.safetensors" for run in self.runs]
-
-    def summary(self, statistic: str = "final") -> pd.DataFrame:
-        """Per phase: mean of a statistic (``CURVES``) over seeds and its 95 % bootstrap interval.
-
-        Raises ``UserError`` for an unknown statistic.
-        """
-        rows = []
-        for phase, part in self.frame.groupby("phase", sort=False):
-            scores = [
-                curve_statistic(statistic, curve["score"], curve["step"])
-                for _, curve in part.groupby("seed")
-            ]
-            interval = bootstrap_interval(scores)
-            rows.append(
-                {
-                    "phase": phase,
-                    "statistic": statistic,
-                    "score": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "seeds": len(scores),
-                }
-            )
-        return pd.DataFrame(rows)
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Normalised score against steps: mean and range over seeds, online after offline."""
-        style()
-        ax = ax or plt.subplots(figsize=(6, 3.5), layout="constrained")[1]
-        frame, offset = self.frame, 0
-        for phase, part in frame.groupby("phase", sort=False):
-            curve = part.groupby("step")["score"].agg(["mean", "min", "max"])
-            steps = curve.index + offset
-            (line,) = ax.plot(steps, curve["mean"], label=f"{phase} (mean of seeds)")
-            ax.fill_between(steps, curve["min"], curve["max"], color=line.get_color(), alpha=0.2)
-            if phase == "offline":
-                offset = int(part["step"].max())
-                ax.axvline(offset, color="0.6", linewidth=0.8)
-        spec = self.runs[-1].spec
-        ax.set(xlabel="gradient updates, then environment steps", ylabel="normalised score")
-        name = spec.backbone if spec.method == "naive" else f"{spec.backbone} + {spec.method}"
-        ax.set_title(f"{spec.task}: {name}")
-        ax.legend(frameon=False, fontsize=8)
-        return ax
-
-    def save(self, folder: Path, name: str) -> list[Path]:
-        """Writes the plot (PDF, PNG), the frame (CSV) and the provenance (JSON); returns the files."""
-        ax = self.plot()
-        artefacts.stamp(ax.figure, self.label())
-        files = artefacts.save(folder, name, ax.figure, self.frame)
-        plt.close(ax.figure)
-        where = [run.folder.environment() for run in self.runs]
-        record = {
-            "profile": self.profile,
-            "dataset": {
-                "name": self.dataset.name,
-                "source": self.dataset.source,
-                "sha256": self.dataset.hash,
-                **self.dataset.provenance,
-            },
-            "summary": self.summary().to_dict("records"),
-            "runs": {run.spec.id: run.spec.describe() for run in self.runs},
-            "diverged": [run.spec.id for run in self.runs if run.folder.result()["diverged"]],
-            "trained": {
-                key: sorted({str(each[key]) for each in where}) for key in ("commit", "device")
-            },
-        }
-        artefacts.write_record(folder / f"{name}.json", record)
-        return [*files, folder / f"{name}.json"]
-
-    def label(self) -> str:
-        """One line for every figure: dataset and source, profile, seeds."""
-        seeds = ranges(sorted({run.spec.seed for run in self.runs}))
-        data = self.dataset
-        steps = " + ".join(f"{n:,}" for n in dict.fromkeys(run.spec.steps for run in self.runs))
-        return (
-            f"data {data.name} (source: {data.source}) · profile {self.profile}, {steps} steps · "
-            f"seeds {seeds}"
-        )
 
 
 def dataset(task: str, *, source: str | Path = "auto", rows: int, ant_obs: int = 111) -> Dataset:
@@ -227,7 +102,7 @@ def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
 
 def pretrain(
     task: str,
-    backbone: str,
+    backbone: str | Sequence[str],
     *,
     seeds: int | Sequence[int] | None = None,
     profile: str | None = None,
@@ -237,11 +112,11 @@ def pretrain(
     source: str | Path = "auto",
     device: str = "auto",
 ) -> Result:
-    """Trains a backbone on a task's dataset.
+    """Trains a backbone, or several to be compared, on a task's dataset.
 
     Args:
         task: name of the task, ``hopper-medium-v2``.
-        backbone: name of the backbone, ``iql``.
+        backbone: name of the backbone, ``iql``, or a list of names.
         seeds: how many, or which; default: the profile's.
         profile: ``smoke``, ``laptop`` or ``paper``; default: ``O2OKIT_PROFILE``, else ``laptop``.
         steps: gradient updates; default: the profile's.
@@ -255,14 +130,15 @@ def pretrain(
     """
     profile = check_profile(profile or default_profile())
     data = dataset(task, source=source, rows=AMOUNTS[profile].rows, ant_obs=ant_obs)
-    specs = _offline(task, backbone, data, profile, _seeds(seeds, profile), steps, hyper, ant_obs)
-    return Result(train(specs, device=device, label=f"{task} {backbone}"), data, profile)
+    backbones, seeds = _names(backbone), _seeds(seeds, profile)
+    specs = _offline(task, backbones, data, profile, seeds, steps, hyper, ant_obs)
+    return Result(train(specs, device=device, label=task), data, profile)
 
 
 def finetune(
     task: str,
-    backbone: str,
-    method: str = "naive",
+    backbone: str | Sequence[str],
+    method: str | Sequence[str] = "naive",
     *,
     seeds: int | Sequence[int] | None = None,
     profile: str | None = None,
@@ -279,7 +155,7 @@ def finetune(
 
     Args:
         task, backbone, seeds, profile, hyper, ant_obs, source, device: as for ``pretrain``.
-        method: name of the fine-tuning method.
+        method: name of the fine-tuning method, or a list of names.
         steps: environment steps; default: the profile's.
         offline_steps: updates before them; default: the profile's.
         replay: ``online``, ``mixed`` or ``half``; default: as the backbone's authors do.
@@ -289,37 +165,37 @@ def finetune(
         UserError: a name or a value is wrong, or there is no dataset.
     """
     profile = check_profile(profile or default_profile())
-    amounts = AMOUNTS[profile]
+    amounts, backbones, methods = AMOUNTS[profile], _names(backbone), _names(method)
     data = dataset(task, source=source, rows=amounts.rows, ant_obs=ant_obs)
     seeds = _seeds(seeds, profile)
-    offline = _offline(task, backbone, data, profile, seeds, offline_steps, hyper, ant_obs)
-    replay = replay or REPLAY.get(backbone, "mixed")
-    specs = [
-        RunSpec(
-            task,
-            backbone,
-            "online",
-            amounts.online_steps if steps is None else steps,
-            start.seed,
-            hyper=start.hyper,
-            method=method,
-            method_hyper=method_hyper or {},
-            dataset=None if replay == "online" else data,
-            replay=replay,
-            start=start,
-            ant_obs=ant_obs,
-            eval_every=amounts.online_every,
-            eval_episodes=amounts.episodes,
+    offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, ant_obs)
+    specs = []
+    for start, name in itertools.product(offline, methods):
+        kind = replay or REPLAY.get(start.backbone, "mixed")
+        specs.append(
+            RunSpec(
+                task,
+                start.backbone,
+                "online",
+                amounts.online_steps if steps is None else steps,
+                start.seed,
+                hyper=start.hyper,
+                method=name,
+                method_hyper=method_hyper or {},
+                dataset=None if kind == "online" else data,
+                replay=kind,
+                start=start,
+                ant_obs=ant_obs,
+                eval_every=amounts.online_every,
+                eval_episodes=amounts.episodes,
+            )
         )
-        for start in offline
-    ]
-    runs = train([*offline, *specs], device=device, label=f"{task} {backbone}")
-    return Result(runs, data, profile)
+    return Result(train([*offline, *specs], device=device, label=task), data, profile)
 
 
 def _offline(
     task: str,
-    backbone: str,
+    backbones: Sequence[str],
     data: Dataset,
     profile: str,
     seeds: Sequence[int],
@@ -329,24 +205,32 @@ def _offline(
 ) -> list[RunSpec]:
     amounts = AMOUNTS[profile]
     steps = amounts.offline_steps if steps is None else steps
-    if backbone not in BACKBONES:
-        raise unknown("backbone", backbone, BACKBONES)
-    own = settings(backbone, find_task(task)) | BACKBONES[backbone].paced(steps)
-    return [
-        RunSpec(
-            task,
-            backbone,
-            "offline",
-            steps,
-            seed,
-            hyper={**own, **(hyper or {})},
-            dataset=data,
-            ant_obs=ant_obs,
-            eval_every=amounts.offline_every,
-            eval_episodes=amounts.episodes,
-        )
-        for seed in seeds
-    ]
+    specs = []
+    for backbone in backbones:
+        if backbone not in BACKBONES:
+            raise unknown("backbone", backbone, BACKBONES)
+        given = BACKBONES[backbone].paced(steps) | dict(hyper or {})
+        own = settings(backbone, find_task(task), data, given)
+        specs += [
+            RunSpec(
+                task,
+                backbone,
+                "offline",
+                steps,
+                seed,
+                hyper=own,
+                dataset=data,
+                ant_obs=ant_obs,
+                eval_every=amounts.offline_every,
+                eval_episodes=amounts.episodes,
+            )
+            for seed in seeds
+        ]
+    return specs
+
+
+def _names(given: str | Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _seeds(seeds: int | Sequence[int] | None, profile: str) -> list[int]:

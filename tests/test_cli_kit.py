@@ -29,6 +29,18 @@ def test_finetune_prints_the_scores_and_leaves_the_files(tmp_path, capsys):
     assert record["diverged"] == []
 
 
+def test_pretrain_compares_backbones(tmp_path, capsys):
+    command = ["pretrain", "hopper-random-v2", "bc", "td3+bc", "--profile", "smoke"]
+    assert main([*command, "--seeds", "1", "--steps", "20"]) == 0
+    assert "td3+bc" in capsys.readouterr().out
+    folder = tmp_path / "runs" / "smoke-figures" / "cells"
+    summary = (folder / "hopper-random-v2.offline.summary.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in summary] == ["backbone", "bc", "td3+bc"]
+    record = json.loads((folder / "hopper-random-v2.offline.json").read_text())
+    assert record["profile"] == "smoke"
+    assert {run["steps"] for run in record["runs"].values()} == {20}
+
+
 def test_build_finds_what_it_has_built_and_refuses_another_seed(tmp_path, capsys):
     command = ["data", "build", "hopper-random-v2", "--rows", "2000"]
     assert main(command) == 0

@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 import o2okit
@@ -9,6 +10,7 @@ from o2okit import experiment
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import TABLE, settings
 from o2okit.data import sources
+from o2okit.data.returns import episode_returns
 from o2okit.errors import UserError
 from o2okit.hyper import complete
 from o2okit.tasks import FAMILIES, normalised_score, task
@@ -42,7 +44,8 @@ def test_fine_tuning_pretrains_first_and_a_second_call_trains_nothing(capsys):
     assert result.runs[0].spec.hyper["cosine_steps"] == 60
     assert result.dataset.source == "kit"
     assert result.label() == (
-        "data kit-hopper-random-v2-20000 (source: kit) · profile smoke, 60 steps · seeds 0-1"
+        "data kit-hopper-random-v2-20000 (source: kit) · profile smoke, "
+        "steps: 60 offline, 60 online · seeds 0-1"
     )
     o2okit.finetune(TASK, "iql", seeds=2, profile="smoke", hyper=SMALL)
     assert "steps/s" not in capsys.readouterr().out
@@ -62,10 +65,10 @@ def test_summary_plot_and_files(tmp_path):
     with pytest.raises(UserError, match="unknown statistic"):
         result.summary("bset")
     ax = result.plot()
-    assert [line.get_xdata().max() for line in ax.lines[::2]] == [60, 120]
+    assert [max(line.get_xdata()) for line in ax.lines[:2]] == [60, 120]
     files = result.save(tmp_path, "cell")
-    assert sorted(file.suffix for file in files) == [".csv", ".json", ".pdf", ".png"]
-    assert all(file.stat().st_size > 200 for file in files)
+    assert sorted(file.suffix for file in files) == [".csv", ".csv", ".json", ".pdf", ".png"]
+    assert all(file.stat().st_size > 100 for file in files)
 
 
 def test_replay_of_plain_fine_tuning():
@@ -104,12 +107,41 @@ def test_mistakes_are_refused(arguments, message):
 def test_the_settings_table_names_what_exists():
     for (backbone, family, _), values in TABLE.items():
         assert family in FAMILIES
-        complete(BACKBONES[backbone].Hyperparameters, values)
-    assert settings("iql", task("antmaze-umaze-v2"))["beta"] == 10.0
-    assert settings("iql", task("hopper-medium-v2")) == {}
-    assert settings("cql", task("pen-binary-v0"))["reward_bias"] == 5.0
-    assert settings("cql", task("pen-expert-v1")) == {}
+        numbers = {name: 1.0 if callable(value) else value for name, value in values.items()}
+        complete(BACKBONES[backbone].Hyperparameters, numbers)
+    data = experiment.dataset(TASK, rows=2_000)
+    assert settings("iql", task("antmaze-umaze-v2"), data)["beta"] == 10.0
+    assert settings("td3+bc", task("hopper-medium-v2"), data) == {}
+    assert settings("cql", task("pen-binary-v0"), data)["reward_bias"] == 5.0
+    assert settings("cql", task("pen-expert-v1"), data) == {}
     assert sources.SOURCES[0] == "auto"
+
+
+def test_iql_scales_rewards_by_the_range_of_returns():
+    data = experiment.dataset(TASK, rows=2_000)
+    returns = episode_returns(data)
+    factor = settings("iql", task(TASK), data)["reward_scale"]
+    assert factor * (returns.max() - returns.min()) == pytest.approx(1000.0)
+    assert settings("iql", task(TASK), data, {"reward_scale": 2.0}) == {"reward_scale": 2.0}
+    one = data.select(np.arange(3), "start")
+    with pytest.raises(UserError, match="no range to scale rewards"):
+        settings("iql", task(TASK), one)
+
+
+def test_several_backbones_in_one_result(tmp_path):
+    result = o2okit.pretrain(TASK, ["bc", "td3+bc"], seeds=2, profile="smoke", hyper=SMALL)
+    summary = result.summary().set_index("backbone")
+    assert list(summary.index) == ["bc", "td3+bc"]
+    assert (summary["phase"] == "offline").all()
+    alone = o2okit.pretrain(TASK, "td3+bc", seeds=2, profile="smoke", hyper=SMALL).summary()
+    assert alone["score"][0] == summary.loc["td3+bc", "score"]
+    mean = normalised_score(TASK, episode_returns(result.dataset).mean())
+    assert summary["data"].tolist() == pytest.approx([mean, mean])
+    labels = [text.get_text() for text in result.plot().get_legend().get_texts()]
+    assert labels == ["bc, offline", "td3+bc, offline", "data"]
+    files = result.save(tmp_path, "offline")
+    assert pd.read_csv(tmp_path / "offline.summary.csv")["backbone"].tolist() == ["bc", "td3+bc"]
+    assert len(files) == 5
 
 
 def test_a_damaged_file_of_d4rl_is_named_not_passed_over(monkeypatch, tmp_path):

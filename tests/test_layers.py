@@ -21,14 +21,15 @@ RANKS = {
     "methods": 3,
     "training": 4,
     "report": 5,
-    "experiment": 6,
+    "result": 6,
     "papers": 6,
-    "comparison": 7,
+    "experiment": 7,
     "batch": 7,
-    "cli_kit": 8,
-    "cli": 8,
-    "cli_data": 8,
-    "doctor": 8,
+    "comparison": 8,
+    "cli_kit": 9,
+    "cli": 9,
+    "cli_data": 9,
+    "doctor": 9,
 }
 BESIDE = {("data", "tasks")}  # of equal rank, and still allowed
 FACADES = ("o2okit", "o2okit.cli")  # their imports inside functions reach up, to start quickly

@@ -67,7 +67,7 @@ class AWAC(GaussianActorCritic):
         return self.weighted_imitation(batch.obs, batch.action, scaled)
 
     # --- update -----------------------------------------------------------------------------------
-    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of critics, actor and target critics."""
         noise = draws.normal("update", 2, self.hyper.batch_size, self.act_size)
         loss, metrics = self.critic_loss(batch, self.target(batch, noise[:, 0]))
@@ -75,5 +75,4 @@ class AWAC(GaussianActorCritic):
         loss, actor_metrics = self.actor_loss(batch, noise[:, 1])
         self.actor_adam.step(loss)
         self.target_critic.follow(self.critic, self.hyper.target_rate)
-        self.updates += 1
         return metrics | actor_metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -61,6 +61,20 @@ class Agent:
 
     def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One gradient step for every run; returns metrics ``[R]``."""
+        self.schedule()
+        metrics = self.learn(batch, draws)
+        self.updates += 1
+        return metrics
+
+    def schedule(self) -> None:
+        """Before each update: what depends on the number of updates alone, such as learning rates."""
+
+    def branch(self) -> Hashable:
+        """Which course the next ``learn`` takes: it does the same work wherever this is equal."""
+        return None
+
+    def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """The work of an update: tensors in, tensors changed in place, metrics ``[R]`` out."""
         raise TypeError(f"{type(self).__name__} defines no update")
 
     def act(self, obs: Tensor, draws: Draws) -> Tensor:

@@ -43,9 +43,8 @@ class BC(ActorCritic):
         """Mean squared error ``[R]``."""
         return (self.mode(batch.obs) - batch.action).square().mean((1, 2))
 
-    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of the actor."""
         loss = self.actor_loss(batch)
         self.actor_adam.step(loss)
-        self.updates += 1
         return {"actor_loss": loss.detach()}

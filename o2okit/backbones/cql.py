@@ -142,7 +142,7 @@ class CQL(SAC):
         return penalty, -0.5 * multiplier * torch.where(h.gap > 0, excess.detach(), 0.0)
 
     # --- update -----------------------------------------------------------------------------------
-    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of actor, temperature, critics, multiplier and target critics."""
         rows, n, act = self.hyper.batch_size, self.hyper.n_actions, self.act_size
         backup = n if self.hyper.max_backup else 1
@@ -175,5 +175,4 @@ class CQL(SAC):
         for adam, gradient in steps:
             adam.apply(gradient)
         self.target_critic.follow(self.critic, self.hyper.target_rate)
-        self.updates += 1
         return metrics | actor_metrics

@@ -93,14 +93,16 @@ class DQN(Agent):
         return 0.0, {}
 
     # --- update -----------------------------------------------------------------------------------
-    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """One gradient step for every run; returns metrics ``[R]``."""
+    def schedule(self) -> None:
+        """Copies the network to the target from time to time."""
         if self.updates % self.hyper.target_period == 0:
             self.target_q.copy_from(self.q)
             self._tabulate()
+
+    def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """One gradient step for every run; returns metrics ``[R]``."""
         loss, metrics = self.critic_loss(batch)
         self.adam.step(loss)
-        self.updates += 1
         return {"loss": loss.detach(), **metrics}
 
     # --- acting -----------------------------------------------------------------------------------

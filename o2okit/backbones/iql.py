@@ -87,15 +87,15 @@ class IQL(GaussianActorCritic):
         scaled = advantage * self.hyper.beta[:, None]
         return self.weighted_imitation(batch.obs, batch.action, scaled)
 
-    def learning_rate(self) -> float:
-        """The actor's, after ``self.updates`` updates."""
-        h = self.hyper
-        if not h.cosine_steps:
-            return h.actor_lr
-        return h.actor_lr * 0.5 * (1 + math.cos(math.pi * self.updates / h.cosine_steps))
-
     # --- update -----------------------------------------------------------------------------------
-    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def schedule(self) -> None:
+        """The actor's learning rate."""
+        h = self.hyper
+        if h.cosine_steps:
+            cosine = math.cos(math.pi * self.updates / h.cosine_steps)
+            self.actor_adam.lr = h.actor_lr * 0.5 * (1 + cosine)
+
+    def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of value, critics, target critics and actor; the target takes the old value."""
         target = self.target(batch)
         loss, advantage, metrics = self.value_loss(batch)
@@ -104,7 +104,5 @@ class IQL(GaussianActorCritic):
         self.critic_adam.step(0.5 * loss)
         self.target_critic.follow(self.critic, self.hyper.target_rate)
         loss, actor_metrics = self.actor_loss(batch, advantage)
-        self.actor_adam.lr = self.learning_rate()
         self.actor_adam.step(loss)
-        self.updates += 1
         return metrics | critic_metrics | actor_metrics

@@ -105,7 +105,7 @@ class SAC(ActorCritic):
         return -self.log_alpha.values()[:, 0] * (target - entropy)
 
     # --- update -----------------------------------------------------------------------------------
-    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of actor, temperature, critics and target critics."""
         noise = draws.normal("update", 2, self.hyper.batch_size, self.act_size)
         critic_loss, critic_metrics = self.critic_loss(batch, self.target(batch, noise[:, 0]))
@@ -118,5 +118,4 @@ class SAC(ActorCritic):
         for adam, gradient in steps:
             adam.apply(gradient)
         self.target_critic.follow(self.critic, self.hyper.target_rate)
-        self.updates += 1
         return critic_metrics | actor_metrics

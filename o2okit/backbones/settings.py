@@ -5,11 +5,27 @@ A paper's study may set others on top; this is what a comparison should start fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from o2okit.data import Dataset
+from o2okit.data.returns import episode_returns
+from o2okit.errors import UserError
 from o2okit.tasks import Task
 
-# (backbone, family of tasks, scored by success) -> changes.
+
+def return_range(dataset: Dataset) -> float:
+    """1000 / (best - worst return of the dataset's episodes): specs/gde.md 2.4 (IQL's code)."""
+    returns = episode_returns(dataset)
+    if not returns.max() > returns.min():
+        raise UserError(
+            f"all episodes of {dataset.name} return {returns.max():g}: there is no range to scale rewards "
+            "by. Say the factor: hyper={'reward_scale': 1.0}."
+        )
+    return 1000.0 / float(returns.max() - returns.min())
+
+
+# (backbone, family of tasks, what is scored) -> changes; a function is called with the dataset.
 ANTMAZE_CQL = {"reward_scale": 10.0, "reward_bias": -5.0, "gap": 0.8}  # specs/qcse.md 3
 BINARY_CQL = {  # specs/qcse.md 3: Cal-QL's script
     "reward_scale": 10.0,
@@ -19,6 +35,7 @@ BINARY_CQL = {  # specs/qcse.md 3: Cal-QL's script
     "critic_hidden": (512, 512, 512),
 }
 TABLE: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("iql", "locomotion", "return"): {"reward_scale": return_range},
     ("iql", "antmaze", "return"): {"expectile": 0.9, "beta": 10.0, "reward_bias": -1.0},
     ("td3+bc", "antmaze", "return"): {"reward_bias": -1.0},  # specs/ocr_cft.md 2.1
     ("awac", "antmaze", "return"): {"temperature": 0.1},  # specs/samg.md 2.6
@@ -30,6 +47,19 @@ TABLE: dict[tuple[str, str, str], dict[str, Any]] = {
 }
 
 
-def settings(backbone: str, task: Task) -> dict[str, Any]:
-    """The changes for a backbone on a task, to be passed as a run's hyper-parameters."""
-    return dict(TABLE.get((backbone, task.family, task.scored), {}))
+def settings(
+    backbone: str, task: Task, dataset: Dataset, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The hyper-parameters of a run that differ from the backbone's defaults.
+
+    Args:
+        backbone: its name.
+        task: the task.
+        dataset: some settings depend on it.
+        given: values that take the place of the table's.
+
+    Raises:
+        UserError: the dataset does not determine one of them.
+    """
+    changes = TABLE.get((backbone, task.family, task.scored), {}) | dict(given or {})
+    return {name: value(dataset) if callable(value) else value for name, value in changes.items()}

@@ -73,13 +73,16 @@ class TD3(ActorCritic):
         return loss, {"actor_loss": loss.detach()}
 
     # --- update -----------------------------------------------------------------------------------
-    def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def branch(self) -> bool:
+        """Whether the actor is trained, too."""
+        return (self.updates + 1) % self.hyper.actor_period == 0
+
+    def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of the critics; every second time of actor and targets, too."""
         noise = draws.normal("update", self.hyper.batch_size, self.act_size)
         loss, metrics = self.critic_loss(batch, self.target(batch, noise))
         self.critic_adam.step(loss)
-        self.updates += 1
-        if self.updates % self.hyper.actor_period == 0:
+        if self.branch():
             loss, actor_metrics = self.actor_loss(batch)
             self.actor_adam.step(loss)
             self.target_critic.follow(self.critic, self.hyper.target_rate)

@@ -41,11 +41,21 @@ class Adam:
     @property
     def lr(self) -> float:
         """The learning rate; schedules set it."""
-        return self.optimiser.param_groups[0]["lr"]
+        return float(self.optimiser.param_groups[0]["lr"])
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self.optimiser.param_groups[0]["lr"] = value
+        group = self.optimiser.param_groups[0]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value
+
+    def make_capturable(self) -> None:
+        """Lets a CUDA graph record its steps: the learning rate is read from the GPU's memory."""
+        group = self.optimiser.param_groups[0]
+        group["capturable"] = True
+        group["lr"] = torch.tensor(float(group["lr"]), device=self.flats[0].device)
 
     def state(self) -> dict[str, Tensor]:
         """First and second moment ``[R, P]`` and the number of steps ``[R]``."""

@@ -75,7 +75,7 @@ class Products(torch.autograd.Function):
         gradient, gradients = None, None
         if wants_flat:
             gradient = torch.empty_like(flat)
-            gradient[flat.numel() - network.padding :] = 0.0
+            gradient[flat.numel() - network.padding :].zero_()
             gradients = network.layer_views(gradient)
         grad = grad.to(layers[0][0].dtype).contiguous()
         depth, to_x = len(layers) - 1, []

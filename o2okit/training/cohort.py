@@ -14,6 +14,7 @@ from o2okit.data import Batch, Dataset, Replay
 from o2okit.methods import METHODS
 from o2okit.streams import Draws, Streams
 from o2okit.tasks import Key, Task
+from o2okit.training.capture import CapturedUpdate, wanted
 from o2okit.training.spec import RunSpec
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -32,6 +33,7 @@ class Cohort:
         self.specs, self.runs, self.device = list(specs), len(specs), device
         self.task, self.online = spec.task_seen, spec.phase == "online"
         self.agent = BACKBONES[spec.backbone](self.task, [s.hyper for s in specs], seeds, device)
+        self.update = CapturedUpdate(self.agent) if wanted(device) else self.agent.update
         method = METHODS[spec.method]
         self.method = method(self.task, [s.method_hyper for s in specs], seeds, device)
         self.replay = Replay(
@@ -91,7 +93,7 @@ class Cohort:
         batch = self.replay.sample(draws.uniform("minibatch", self.batch_size))
         batch = self.agent.prepare(batch)
         batch = batch._replace(reward=self.method.reward(batch))
-        self._metrics |= self.agent.update(batch, draws) | self.method.extra_updates(batch)
+        self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch)
 
     def _interact(self) -> None:
         obs = torch.from_numpy(self.obs).to(self.device)

@@ -1,0 +1,177 @@
+"""Finished runs of one or more cells of a comparison: as a table, a summary, a plot, files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from o2okit.data import Dataset
+from o2okit.data.returns import episode_returns
+from o2okit.report import artefacts
+from o2okit.report.artefacts import ranges, style
+from o2okit.report.curves import curve_statistic
+from o2okit.report.statistics import bootstrap_interval
+from o2okit.tasks import normalised_score
+from o2okit.tasks import task as find_task
+from o2okit.training import Run
+
+CELL = ["backbone", "method", "phase"]  # what the seeds of a mean have in common
+
+
+@dataclass(frozen=True)
+class Result:
+    """Finished runs on one task.
+
+    Attributes:
+        runs: offline and online runs of every backbone, method and seed.
+        dataset: what was learnt from.
+        profile: the amounts.
+    """
+
+    runs: Sequence[Run]
+    dataset: Dataset
+    profile: str
+
+    @property
+    def task(self) -> str:
+        """Its name."""
+        return self.runs[0].spec.task
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per evaluation: task, backbone, method, phase, seed, step, return, length, score, ..."""
+        frames = []
+        for run in self.runs:
+            table, spec = run.evaluations(), run.spec
+            value = "success" if find_task(spec.task).scored == "success" else "return"
+            about = {
+                "task": spec.task,
+                "backbone": spec.backbone,
+                "method": spec.method if spec.phase == "online" else "",
+                "phase": spec.phase,
+                "seed": spec.seed,
+                "run": spec.id,
+            }
+            table.insert(1, "score", normalised_score(spec.task, table[value].to_numpy()))
+            frames.append(pd.DataFrame({**about, **table}))
+        return pd.concat(frames, ignore_index=True)
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The last state of every run, in safetensors."""
+        return [run.folder.path / "checkpoint.safetensors" for run in self.runs]
+
+    @property
+    def data_score(self) -> float | None:
+        """Normalised mean return of the dataset's episodes; ``None`` where rewards are sparse.
+
+        Episodes of sparse data go on after a success and start anywhere: no score of an agent.
+        """
+        if find_task(self.task).sparse:
+            return None
+        return float(normalised_score(self.task, episode_returns(self.dataset).mean()))
+
+    def summary(self, statistic: str = "final") -> pd.DataFrame:
+        """Per backbone, method and phase: mean of a statistic over seeds, its 95 % bootstrap interval.
+
+        Args:
+            statistic: name in ``report.curves.CURVES``.
+
+        Raises:
+            UserError: the statistic is unknown.
+        """
+        rows = []
+        for cell, part in self.frame.groupby(CELL, sort=False):
+            scores = [
+                curve_statistic(statistic, curve["score"], curve["step"])
+                for _, curve in part.groupby("seed")
+            ]
+            interval = bootstrap_interval(scores)
+            rows.append(
+                {
+                    **dict(zip(CELL, cell, strict=True)),
+                    "statistic": statistic,
+                    "score": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "seeds": len(scores),
+                    "steps": int(part["step"].max()),
+                    "data": np.nan if self.data_score is None else self.data_score,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Normalised score against steps: mean and range over seeds, online after offline."""
+        style()
+        ax = ax or plt.subplots(figsize=(6, 3.5), layout="constrained")[1]
+        frame = self.frame
+        offline = frame[frame["phase"] == "offline"]
+        offset = int(offline["step"].max()) if len(offline) else 0
+        for (backbone, method, phase), part in frame.groupby(CELL, sort=False):
+            curve = part.groupby("step")["score"].agg(["mean", "min", "max"])
+            steps = curve.index + (offset if phase == "online" else 0)
+            name = backbone if method in ("", "naive") else f"{backbone} + {method}"
+            (line,) = ax.plot(steps, curve["mean"], label=f"{name}, {phase}")
+            ax.fill_between(
+                steps, curve["min"], curve["max"], color=line.get_color(), alpha=0.2, linewidth=0
+            )
+        if (frame["phase"] == "online").any():
+            ax.axvline(offset, color="0.6", linewidth=0.8)
+        if self.data_score is not None:
+            ax.axhline(self.data_score, color="0.3", linewidth=0.8, linestyle="--", label="data")
+        ax.set(xlabel="gradient updates, then environment steps", ylabel="normalised score")
+        ax.set_title(self.task)
+        ax.legend(frameon=False, fontsize=8)
+        return ax
+
+    def save(self, folder: Path, name: str) -> list[Path]:
+        """Writes plot (PDF, PNG), frame and summary (CSV), provenance (JSON); returns the files."""
+        ax = self.plot()
+        artefacts.stamp(ax.figure, self.label())
+        files = artefacts.save(folder, name, ax.figure, self.frame)
+        plt.close(ax.figure)
+        summary = self.summary()
+        files.append(artefacts.save_table(folder, f"{name}.summary", summary))
+        where = [run.folder.environment() for run in self.runs]
+        record = {
+            "profile": self.profile,
+            "dataset": {
+                "name": self.dataset.name,
+                "source": self.dataset.source,
+                "sha256": self.dataset.hash,
+                **self.dataset.provenance,
+            },
+            "summary": summary.to_dict("records"),
+            "runs": {run.spec.id: run.spec.describe() for run in self.runs},
+            "diverged": [run.spec.id for run in self.runs if run.folder.result()["diverged"]],
+            "trained": {
+                key: sorted({str(each[key]) for each in where}) for key in ("commit", "device")
+            },
+        }
+        artefacts.write_record(folder / f"{name}.json", record)
+        return [*files, folder / f"{name}.json"]
+
+    def label(self) -> str:
+        """One line for every figure: dataset and source, profile, amounts, seeds."""
+        seeds = ranges(sorted({run.spec.seed for run in self.runs}))
+        data = self.dataset
+        steps = {
+            phase: [run.spec.steps for run in self.runs if run.spec.phase == phase]
+            for phase in ("offline", "online")
+        }
+        amounts = ", ".join(
+            f"{' or '.join(f'{n:,}' for n in sorted(set(each)))} {phase}"
+            for phase, each in steps.items()
+            if each
+        )
+        return (
+            f"data {data.name} (source: {data.source}) · profile {self.profile}, steps: {amounts} · "
+            f"seeds {seeds}"
+        )

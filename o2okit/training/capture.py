@@ -1,0 +1,123 @@
+"""An update recorded once as a CUDA graph and replayed: on a GPU its many small kernels cost more to launch
+than to run.
+
+Off unless ``O2OKIT_CUDA_GRAPH=1``, until it has been compared with the eager update on a GPU.
+
+The recorded work reads and writes fixed memory, so the minibatch and the random numbers are copied into
+tensors that stay. What ``Agent.schedule`` changes, it changes before the replay; where ``Agent.branch``
+answers differently there is a graph for each answer. The first updates of each are not recorded: they make
+what is made once (the moments of Adam, the libraries' workspaces).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor
+
+from o2okit.backbones.base import Agent
+from o2okit.data import Batch
+from o2okit.errors import UserError
+from o2okit.nn import Adam
+from o2okit.streams import Draws
+
+FLAG = "O2OKIT_CUDA_GRAPH"
+EAGER = 3  # updates of each branch before it is recorded
+
+
+def wanted(device: torch.device | str) -> bool:
+    """Whether updates on ``device`` are to be captured. Raises ``UserError`` for other values of the flag."""
+    value = os.environ.get(FLAG, "0")
+    if value not in ("0", "1"):
+        raise UserError(f"{FLAG} must be 0 or 1; got {value!r}.")
+    return value == "1" and torch.device(device).type == "cuda"
+
+
+class FixedDraws:
+    """Random numbers in tensors that stay: the same draws, asked for in the same order.
+
+    ``load`` takes the numbers of a step; what is asked for the first time is remembered.
+    """
+
+    def __init__(self) -> None:
+        self._fixed: dict[tuple[str, str, tuple[int, ...]], Tensor] = {}
+        self._draws: Draws | None = None
+
+    def load(self, draws: Draws) -> None:
+        """Copies the numbers of another step into place."""
+        self._draws = draws
+        for (kind, stream, shape), tensor in self._fixed.items():
+            tensor.copy_(getattr(draws, kind)(stream, *shape))
+
+    def uniform(self, stream: str, *shape: int) -> Tensor:
+        """As ``Draws.uniform``."""
+        return self._get("uniform", stream, shape)
+
+    def normal(self, stream: str, *shape: int) -> Tensor:
+        """As ``Draws.normal``."""
+        return self._get("normal", stream, shape)
+
+    def _get(self, kind: str, stream: str, shape: tuple[int, ...]) -> Tensor:
+        key = (kind, stream, shape)
+        if key not in self._fixed:
+            self._fixed[key] = getattr(self._draws, kind)(stream, *shape).clone()
+        return self._fixed[key]
+
+
+class CapturedUpdate:
+    """Takes the place of ``agent.update``; call it with minibatches of one shape.
+
+    Args:
+        agent: on a GPU.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent, self.draws = agent, FixedDraws()
+        self.batch: Batch | None = None
+        self.stream = torch.cuda.Stream(agent.device)
+        for part in vars(agent).values():
+            if isinstance(part, Adam):
+                part.make_capturable()
+        self._done: dict[Hashable, int] = {}
+        self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
+
+    def __call__(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """As ``Agent.update``; the metrics are overwritten by the next call."""
+        self._load(batch, draws)
+        self.agent.schedule()
+        branch = self.agent.branch()
+        if self._done.get(branch, 0) < EAGER:
+            metrics = self._eager()
+            self._done[branch] = self._done.get(branch, 0) + 1
+        else:
+            if branch not in self._graphs:
+                self._graphs[branch] = self._record()
+            graph, metrics = self._graphs[branch]
+            graph.replay()
+        self.agent.updates += 1
+        return metrics
+
+    def _load(self, batch: Batch, draws: Draws) -> None:
+        if self.batch is None:
+            self.batch = Batch(*(value if value is None else value.clone() for value in batch))
+        for fixed, value in zip(self.batch, batch, strict=True):
+            if fixed is not None:
+                fixed.copy_(value)
+        self.draws.load(draws)
+
+    def _eager(self) -> dict[str, Tensor]:
+        """On a stream of its own, as what precedes a capture must be."""
+        current = torch.cuda.current_stream(self.agent.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            metrics = self.agent.learn(self.batch, self.draws)
+        current.wait_stream(self.stream)
+        return metrics
+
+    def _record(self) -> tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):  # nothing runs yet
+            metrics = self.agent.learn(self.batch, self.draws)
+        return graph, metrics

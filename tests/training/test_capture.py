@@ -1,0 +1,134 @@
+"""What a CUDA graph asks of an update, checked without a GPU; with one, the graph itself."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from o2okit.backbones import BACKBONES
+from o2okit.data import Batch
+from o2okit.errors import UserError
+from o2okit.hyper import complete
+from o2okit.nn import Adam
+from o2okit.nn.stacked import Stacked
+from o2okit.streams import Streams
+from o2okit.tasks import task
+from o2okit.training import capture
+
+TASK = task("hopper")
+CONTINUOUS = [name for name, backbone in BACKBONES.items() if not backbone.discrete]
+SEEDS, B = (3, 8), 16
+# What would make the host wait for the GPU, or copy from the host's memory, in the middle of an update.
+WAITS = {"_local_scalar_dense", "nonzero", "lift_fresh", "lift_fresh_copy", "is_nonzero"}
+
+
+def make(name, device="cpu"):
+    cls = BACKBONES[name]
+    hyper = {"batch_size": B, "hidden": (16, 16), "critic_hidden": (16, 16)}
+    if name == "iql":
+        hyper["cosine_steps"] = 20
+    return cls(TASK, [complete(cls.Hyperparameters, hyper)] * len(SEEDS), SEEDS, device)
+
+
+def minibatch(step, device="cpu"):
+    rng = torch.Generator().manual_seed(step)
+    obs, next_obs = torch.randn(2, len(SEEDS), B, TASK.obs_size, generator=rng)
+    action = torch.rand(len(SEEDS), B, TASK.act_size, generator=rng) * 2 - 1
+    reward, returns = torch.randn(2, len(SEEDS), B, generator=rng)
+    ends = (torch.rand(len(SEEDS), B, generator=rng) < 0.2).float()
+    return Batch(*(x.to(device) for x in (obs, action, reward, next_obs, ends, returns)))
+
+
+def learn(agent, batch, draws):
+    agent.schedule()
+    agent.learn(batch, draws)
+    agent.updates += 1
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_fixed_memory_gives_the_same_updates(name):
+    plain, fixed, draws = make(name), make(name), capture.FixedDraws()
+    streams, memory = Streams(SEEDS, "offline"), minibatch(0)
+    for step in range(6):
+        plain.update(minibatch(step), streams.at(step))
+        for place, value in zip(memory, minibatch(step), strict=True):
+            place.copy_(value)
+        draws.load(streams.at(step))
+        learn(fixed, memory, draws)
+    for key, value in plain.state().items():
+        assert torch.equal(value, fixed.state()[key]), key
+
+
+class Record(TorchDispatchMode):
+    """The operations of an update."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def memory_of(agent):
+    parts = vars(agent).values()
+    places = [part.flat.data_ptr() for part in parts if isinstance(part, Stacked)]
+    for adam in (part for part in parts if isinstance(part, Adam)):
+        for state in adam.optimiser.state.values():
+            places += [tensor.data_ptr() for tensor in state.values()]
+    return places
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_updates_of_one_branch_do_the_same_work_in_place_and_never_wait(name):
+    agent, streams, seen = make(name), Streams(SEEDS, "offline"), {}
+    draws, memory = capture.FixedDraws(), minibatch(0)
+    for step in range(10):
+        draws.load(streams.at(step))
+        agent.schedule()
+        branch = agent.branch()
+        before = memory_of(agent)
+        with Record() as record:
+            agent.learn(memory, draws)
+        agent.updates += 1
+        if step < 2 * capture.EAGER:
+            continue
+        assert memory_of(agent) == before
+        assert len(record.names) > 10
+        assert not WAITS & set(record.names)
+        assert seen.setdefault(branch, record.names) == record.names
+    assert len(seen) == (2 if name in ("td3", "td3+bc") else 1)
+
+
+def test_the_flag(monkeypatch):
+    assert not capture.wanted("cuda")
+    monkeypatch.setenv(capture.FLAG, "1")
+    assert capture.wanted("cuda")
+    assert not capture.wanted("cpu")
+    monkeypatch.setenv(capture.FLAG, "yes")
+    with pytest.raises(UserError, match="must be 0 or 1; got 'yes'"):
+        capture.wanted("cuda")
+
+
+def test_a_capturable_optimiser_reads_its_rate_from_memory():
+    agent = make("iql")
+    agent.actor_adam.make_capturable()
+    rate = agent.actor_adam.optimiser.param_groups[0]["lr"]
+    agent.updates = 10
+    agent.schedule()
+    assert rate.item() == pytest.approx(agent.hyper.actor_lr / 2)
+    assert agent.actor_adam.lr == pytest.approx(agent.hyper.actor_lr / 2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_captured_updates_equal_eager_ones_on_a_gpu(name):
+    eager, recorded = make(name, "cuda"), make(name, "cuda")
+    update, streams = capture.CapturedUpdate(recorded), Streams(SEEDS, "offline", "cuda")
+    for step in range(20):
+        eager.update(minibatch(step, "cuda"), streams.at(step))
+        metrics = update(minibatch(step, "cuda"), streams.at(step))
+    assert update._graphs
+    assert all(value.isfinite().all() for value in metrics.values())
+    for key, value in eager.state().items():
+        assert torch.allclose(value, recorded.state()[key], rtol=1e-4, atol=1e-6), key

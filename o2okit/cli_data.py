@@ -69,9 +69,9 @@ def _list(args: argparse.Namespace) -> int:
 
     print(f"{'task':<28}{'D4RL file':>12}  here")
     for name, task in TASKS.items():
-        if task.quality is None or task.quality == "binary":
+        if task.dataset_file is None:
             continue
-        size = FILES[name].bytes if name in FILES else None
+        size = FILES[name].bytes
         here = next((place for place in where(name) if place.found), None)
         shown = f"{size / 1e6:,.0f} MB" if size else "?"
         print(f"{name:<28}{shown:>12}  {_line(here) if here else '-'}")

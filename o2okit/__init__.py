@@ -1,7 +1,8 @@
 """o2okit: replications of offline-to-online reinforcement learning papers.
 
 A notebook needs one name: ``o2okit.study("gde/toy_maze", profile="laptop")``. For a comparison of one's own:
-``o2okit.pretrain(task, backbone, seeds=...)`` and ``o2okit.finetune(task, backbone, method, seeds=...)``.
+``o2okit.pretrain(task, backbone, seeds=...)``, ``o2okit.finetune(task, backbone, method, seeds=...)`` and
+``o2okit.scratch(task, backbone, seeds=...)``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from typing import Any
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "__version__", "default_profile", "finetune", "pretrain", "study"]
+__all__ = [
+    "UserError",
+    "__version__",
+    "default_profile",
+    "finetune",
+    "pretrain",
+    "scratch",
+    "study",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,7 +32,7 @@ def __getattr__(name: str) -> Any:
         from o2okit.papers import study
 
         return study
-    if name in ("finetune", "pretrain"):
+    if name in ("finetune", "pretrain", "scratch"):
         from o2okit import experiment
 
         return getattr(experiment, name)

@@ -1,4 +1,4 @@
-"""``o2okit data build | compare | train | ladder``, ``o2okit pretrain`` and ``finetune``: they compute."""
+"""What computes: ``data build | compare | train | ladder``, ``pretrain``, ``finetune``, ``scratch``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def add_data_commands(actions: argparse._SubParsersAction) -> None:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Adds ``pretrain`` and ``finetune``."""
+    """Adds ``pretrain``, ``finetune`` and ``scratch``."""
     command = commands.add_parser("pretrain", help="backbones compared on a task's dataset")
     _add_cell(command)
     command.add_argument("backbone", nargs="+", help="for instance td3+bc iql")
@@ -60,15 +60,22 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
     command.set_defaults(command=_finetune)
 
+    command = commands.add_parser("scratch", help="train online without data")
+    _add_cell(command, data=False)
+    command.add_argument("backbone", nargs="*", default=["sac"], help="default: sac")
+    command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
+    command.set_defaults(command=_scratch)
 
-def _add_cell(command: argparse.ArgumentParser) -> None:
+
+def _add_cell(command: argparse.ArgumentParser, *, data: bool = True) -> None:
     command.add_argument(
         "task", help="for instance hopper-medium-v2; `o2okit data list` shows them"
     )
     command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
     command.add_argument("--seeds", type=int, help="how many; default: the profile's")
     command.add_argument("--ant-obs", type=int, default=111, help="27: ant without its 84 zeros")
-    command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
+    if data:
+        command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
@@ -139,9 +146,16 @@ def _finetune(args: argparse.Namespace) -> int:
     return _write(result, f"{args.task}.{args.backbone}.{args.method}")
 
 
+def _scratch(args: argparse.Namespace) -> int:
+    from o2okit import experiment
+
+    result = experiment.scratch(args.task, args.backbone, steps=args.steps, **_common(args))
+    return _write(result, f"{result.task}.scratch")
+
+
 def _common(args: argparse.Namespace) -> dict[str, Any]:
     names = ("seeds", "profile", "ant_obs", "source", "device")
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
 def _write(result: Result, name: str) -> int:

@@ -72,8 +72,8 @@ class Comparison:
         files = artefacts.save(folder, NAME, figure, self.frame)
         plt.close(figure)
         table, record = folder / f"{NAME}.md", folder / f"{NAME}.json"
-        heading = f"# Datasets: theirs and ours\n\n{self.label()}.\n\n"
-        write_atomically(table, f"{heading}{self.markdown()}\n".encode())
+        text = f"# Datasets: theirs and ours\n\n{self.label()}. {datasets.LEGEND}\n\n{self.markdown()}\n"
+        write_atomically(table, text.encode())
         artefacts.write_record(
             record,
             {

@@ -22,6 +22,7 @@ from o2okit.data import Dataset, kit, sources
 from o2okit.errors import UserError, unknown
 from o2okit.profiles import check_profile, default_profile
 from o2okit.result import Result
+from o2okit.tasks import TASKS
 from o2okit.tasks import task as find_task
 from o2okit.training import RunSpec, train
 from o2okit.training.progress import Progress
@@ -45,6 +46,7 @@ AMOUNTS = {
     "laptop": Amounts(kit.ROWS["laptop"], 20_000, 10_000, 5_000, 2_000, 10, 3),
     "paper": Amounts(kit.ROWS["paper"], 1_000_000, 250_000, 5_000, 2_500, 10, 5),
 }
+RANDOM_STEPS = 5_000  # before learning from scratch begins: specs/gde.md 3
 REPLAY = {"cal-ql": "half"}  # of plain fine-tuning; the others draw from one mixed buffer (CORL)
 
 
@@ -191,6 +193,51 @@ def finetune(
             )
         )
     return Result(train([*offline, *specs], device=device, label=task), data, profile)
+
+
+def scratch(
+    task: str,
+    backbone: str | Sequence[str] = "sac",
+    *,
+    seeds: int | Sequence[int] | None = None,
+    profile: str | None = None,
+    steps: int | None = None,
+    hyper: Mapping[str, Any] | None = None,
+    ant_obs: int = 111,
+    device: str = "auto",
+) -> Result:
+    """Trains online without any data: what pre-training is to be compared with.
+
+    One run serves all tasks that differ in their data only: ``hopper-medium-v2`` means ``hopper``.
+
+    Args:
+        task, backbone, seeds, profile, hyper, ant_obs, device: as for ``pretrain``.
+        steps: environment steps; default: the profile's.
+
+    Raises:
+        UserError: a name or a value is wrong.
+    """
+    profile = check_profile(profile or default_profile())
+    amounts, environment = AMOUNTS[profile], find_task(task).environment
+    task = environment if environment in TASKS else task
+    specs = [
+        RunSpec(
+            task,
+            name,
+            "online",
+            amounts.online_steps if steps is None else steps,
+            seed,
+            hyper=hyper or {},
+            replay="online",
+            learning_starts=RANDOM_STEPS,
+            ant_obs=ant_obs,
+            eval_every=amounts.offline_every,
+            eval_episodes=amounts.episodes,
+        )
+        for name in _names(backbone)
+        for seed in _seeds(seeds, profile)
+    ]
+    return Result(train(specs, device=device, label=task), None, profile)
 
 
 def _offline(

@@ -30,12 +30,12 @@ class Result:
 
     Attributes:
         runs: offline and online runs of every backbone, method and seed.
-        dataset: what was learnt from.
+        dataset: what was learnt from; ``None`` from scratch.
         profile: the amounts.
     """
 
     runs: Sequence[Run]
-    dataset: Dataset
+    dataset: Dataset | None
     profile: str
 
     @property
@@ -69,11 +69,11 @@ class Result:
 
     @property
     def data_score(self) -> float | None:
-        """Normalised mean return of the dataset's episodes; ``None`` where rewards are sparse.
+        """Normalised mean return of the dataset's episodes; ``None`` without one or with sparse rewards.
 
         Episodes of sparse data go on after a success and start anywhere: no score of an agent.
         """
-        if find_task(self.task).sparse:
+        if self.dataset is None or find_task(self.task).sparse:
             return None
         return float(normalised_score(self.task, episode_returns(self.dataset).mean()))
 
@@ -126,7 +126,9 @@ class Result:
             ax.axvline(offset, color="0.6", linewidth=0.8)
         if self.data_score is not None:
             ax.axhline(self.data_score, color="0.3", linewidth=0.8, linestyle="--", label="data")
-        ax.set(xlabel="gradient updates, then environment steps", ylabel="normalised score")
+        units = {"offline": "gradient updates", "online": "environment steps"}
+        phases = [units[phase] for phase in frame["phase"].unique()]
+        ax.set(xlabel=", then ".join(phases), ylabel="normalised score")
         ax.set_title(self.task)
         ax.legend(frameon=False, fontsize=8)
         return ax
@@ -137,16 +139,17 @@ class Result:
         artefacts.stamp(ax.figure, self.label())
         files = artefacts.save(folder, name, ax.figure, self.frame)
         plt.close(ax.figure)
-        summary = self.summary()
+        summary, data = self.summary(), self.dataset
         files.append(artefacts.save_table(folder, f"{name}.summary", summary))
         where = [run.folder.environment() for run in self.runs]
         record = {
             "profile": self.profile,
-            "dataset": {
-                "name": self.dataset.name,
-                "source": self.dataset.source,
-                "sha256": self.dataset.hash,
-                **self.dataset.provenance,
+            "dataset": data
+            and {
+                "name": data.name,
+                "source": data.source,
+                "sha256": data.hash,
+                **data.provenance,
             },
             "summary": summary.to_dict("records"),
             "runs": {run.spec.id: run.spec.describe() for run in self.runs},
@@ -171,7 +174,5 @@ class Result:
             for phase, each in steps.items()
             if each
         )
-        return (
-            f"data {data.name} (source: {data.source}) · profile {self.profile}, steps: {amounts} · "
-            f"seeds {seeds}"
-        )
+        source = f"data {data.name} (source: {data.source})" if data else "no data, from scratch"
+        return f"{source} · profile {self.profile}, steps: {amounts} · seeds {seeds}"

@@ -62,6 +62,8 @@ def test_build_finds_what_it_has_built_and_refuses_another_seed(tmp_path, capsys
         (["data", "train", "hopper-medium-v2"], "Allowed: halfcheetah, hopper"),
         (["data", "ladder", "pen-expert-v1"], "Allowed: halfcheetah, hopper, walker2d, ant"),
         (["data", "ladder", "walker2d"], "no snapshots yet"),
+        (["scratch", "hopper", "sak"], "Did you mean 'sac'"),
+        (["scratch", "hopper", "--steps", "0"], "steps must be"),
         (["finetune", "hopper-random-v2", "iqll"], "Did you mean 'iql'"),
         (["finetune", "hopper-random-v2", "iql", "--seeds", "0"], "at least 1"),
         (["finetune", "hopper-random-v2", "iql", "--profile", "lap"], "Did you mean 'laptop'"),

@@ -144,6 +144,23 @@ def test_several_backbones_in_one_result(tmp_path):
     assert len(files) == 5
 
 
+def test_from_scratch_one_run_serves_all_datasets_of_an_environment(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "RANDOM_STEPS", 20)
+    small = {"seeds": 1, "profile": "smoke", "hyper": SMALL}
+    result = o2okit.scratch("hopper-medium-v2", **small)
+    assert [run.spec.task for run in result.runs] == ["hopper"]
+    assert result.runs[0].spec.learning_starts == 20
+    assert result.label() == "no data, from scratch · profile smoke, steps: 60 online · seeds 0"
+    assert result.summary()["phase"].tolist() == ["online"]
+    capsys.readouterr()
+    again = o2okit.scratch("hopper-random-v2", **small)
+    assert "steps/s" not in capsys.readouterr().out
+    assert again.frame.equals(result.frame)
+    assert result.plot().get_xlabel() == "environment steps"
+    assert len(result.save(tmp_path, "hopper.scratch")) == 5
+    assert o2okit.scratch("pen-cloned-v1", "td3", **small).task == "pen-cloned-v1"
+
+
 def test_a_damaged_file_of_d4rl_is_named_not_passed_over(monkeypatch, tmp_path):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
     (tmp_path / sources.FILES[TASK].name).write_bytes(b"broken")
@@ -172,5 +189,7 @@ def test_ant_trains_without_its_zeros():
     assert result.dataset.provenance["without_padding"] == 84
     assert [run.spec.describe()["ant_obs"] for run in result.runs] == [27, 27]
     assert [len(frame) for _, frame in result.frame.groupby("phase")] == [3, 3]
+    alone = o2okit.scratch("ant", seeds=1, profile="smoke", hyper=SMALL, ant_obs=27)
+    assert alone.runs[0].spec.describe()["ant_obs"] == 27
     with pytest.raises(UserError, match="27 for ant's tasks"):
         o2okit.pretrain(TASK, "iql", seeds=1, profile="smoke", hyper=SMALL, ant_obs=27)

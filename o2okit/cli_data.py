@@ -69,9 +69,9 @@ def _list(args: argparse.Namespace) -> int:
 
     print(f"{'task':<28}{'D4RL file':>12}  here")
     for name, task in TASKS.items():
-        if task.quality is None or task.quality == "binary":
+        if task.dataset_file is None:
             continue
-        size = FILES[name].bytes if name in FILES else None
+        size = FILES[name].bytes
         here = next((place for place in where(name) if place.found), None)
         shown = f"{size / 1e6:,.0f} MB" if size else "?"
         print(f"{name:<28}{shown:>12}  {_line(here) if here else '-'}")
@@ -171,8 +171,11 @@ def _show(args: argparse.Namespace) -> int:
         worst, shift = distance.largest_shift
         print(
             f"\nstates: means off by {distance.mean_shift:.3f} published standard deviations on average, "
-            f"at most {shift:.3f} (dimension {worst}); spread {distance.spread:.3f} of the published"
+            f"at most {shift:.3f} (dimension {worst}); spread {distance.spread:.3f} of the published; "
+            f"Fréchet distance {distance.frechet:.3f}"
         )
+        if (other := statistics.nearest_published(args.task)) is not None:
+            print(f"D4RL's nearest other dataset of the robot, {other[0]}, lies {other[1]:.3f} off")
     if args.figure is not None:
         from o2okit.data.figure import draw
 

@@ -1,4 +1,4 @@
-"""The commands that compute: ``data build | train | ladder``, ``pretrain``, ``finetune``, ``scratch``."""
+"""What computes: ``data build | compare | train | ladder``, ``pretrain``, ``finetune``, ``scratch``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ def add_data_commands(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--rows", type=int, default=200_000, help="transitions (default 200,000)")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(command=_build)
+
+    command = actions.add_parser(
+        "compare", help="all datasets beside D4RL's published statistics: table and figure"
+    )
+    command.add_argument("--profile", help=f"how much is built: {', '.join(PROFILES)}")
+    command.add_argument("--rows", type=int, metavar="N", help="of each; default: the profile's")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(command=_compare)
 
     command = actions.add_parser("train", help="train the policies that collect kit datasets")
     command.add_argument("environment", help="hopper, ant-controller, ...")
@@ -63,6 +71,7 @@ def _add_cell(command: argparse.ArgumentParser, *, data: bool = True) -> None:
     )
     command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
     command.add_argument("--seeds", type=int, help="how many; default: the profile's")
+    command.add_argument("--ant-obs", type=int, default=111, help="27: ant without its 84 zeros")
     if data:
         command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -75,6 +84,16 @@ def _build(args: argparse.Namespace) -> int:
         raise UserError(f"--rows needs at least 2, the rows of one transition; got {args.rows}.")
     path = experiment.build_kit(args.task, args.rows, seed=args.seed)
     print(f"{path}\n`o2okit data show {args.task} --source kit` compares it with D4RL's.")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from o2okit import comparison, paths
+
+    found = comparison.compare_datasets(rows=args.rows, seed=args.seed, profile=args.profile)
+    files = found.save(paths.figures(found.profile) / "data")
+    print(found.markdown())
+    print("\n".join(str(file) for file in files))
     return 0
 
 
@@ -125,7 +144,7 @@ def _scratch(args: argparse.Namespace) -> int:
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("seeds", "profile", "source", "device")
+    names = ("seeds", "profile", "ant_obs", "source", "device")
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 

@@ -50,13 +50,14 @@ RANDOM_STEPS = 5_000  # before learning from scratch begins: specs/gde.md 3
 REPLAY = {"cal-ql": "half"}  # of plain fine-tuning; the others draw from one mixed buffer (CORL)
 
 
-def dataset(task: str, *, source: str | Path = "auto", rows: int) -> Dataset:
+def dataset(task: str, *, source: str | Path = "auto", rows: int, ant_obs: int = 111) -> Dataset:
     """The task's dataset; the kit's is built where no other is found.
 
     Args:
         task: its name.
         source: ``auto``, ``d4rl``, ``minari``, ``kit`` or a path (``o2okit data where TASK``).
         rows: of the kit dataset, if it comes to that.
+        ant_obs: 27 leaves ant's padding out, as in ``RunSpec``.
 
     Raises:
         UserError: it can neither be found nor built.
@@ -66,8 +67,9 @@ def dataset(task: str, *, source: str | Path = "auto", rows: int) -> Dataset:
         others = [place for place in sources.where(task) if place.found and place.source != "kit"]
         if source == "kit" or not others:
             build_kit(task, rows)
-            return sources.load(task, "kit", rows=rows)
-    return sources.load(task, source)
+            source = sources.kit_file(task, rows)
+    data, padding = sources.load(task, source), find_task(task).padding
+    return data.without_padding(padding) if padding and ant_obs != 111 else data
 
 
 def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
@@ -108,6 +110,7 @@ def pretrain(
     profile: str | None = None,
     steps: int | None = None,
     hyper: Mapping[str, Any] | None = None,
+    ant_obs: int = 111,
     source: str | Path = "auto",
     device: str = "auto",
 ) -> Result:
@@ -120,6 +123,7 @@ def pretrain(
         profile: ``smoke``, ``laptop`` or ``paper``; default: ``O2OKIT_PROFILE``, else ``laptop``.
         steps: gradient updates; default: the profile's.
         hyper: hyper-parameters that differ from the backbone's own for the task.
+        ant_obs: 27 trains ant without the zeros of its 111 observations, as in ``RunSpec``.
         source: where the dataset comes from, as for ``dataset``.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -127,8 +131,9 @@ def pretrain(
         UserError: a name or a value is wrong, or there is no dataset.
     """
     profile = check_profile(profile or default_profile())
-    data = dataset(task, source=source, rows=AMOUNTS[profile].rows)
-    specs = _offline(task, _names(backbone), data, profile, _seeds(seeds, profile), steps, hyper)
+    data = dataset(task, source=source, rows=AMOUNTS[profile].rows, ant_obs=ant_obs)
+    backbones, seeds = _names(backbone), _seeds(seeds, profile)
+    specs = _offline(task, backbones, data, profile, seeds, steps, hyper, ant_obs)
     return Result(train(specs, device=device, label=task), data, profile)
 
 
@@ -144,13 +149,14 @@ def finetune(
     replay: str | None = None,
     hyper: Mapping[str, Any] | None = None,
     method_hyper: Mapping[str, Any] | None = None,
+    ant_obs: int = 111,
     source: str | Path = "auto",
     device: str = "auto",
 ) -> Result:
     """Pre-trains a backbone, or finds it trained, and fine-tunes it online.
 
     Args:
-        task, backbone, seeds, profile, hyper, source, device: as for ``pretrain``.
+        task, backbone, seeds, profile, hyper, ant_obs, source, device: as for ``pretrain``.
         method: name of the fine-tuning method, or a list of names.
         steps: environment steps; default: the profile's.
         offline_steps: updates before them; default: the profile's.
@@ -162,8 +168,9 @@ def finetune(
     """
     profile = check_profile(profile or default_profile())
     amounts, backbones, methods = AMOUNTS[profile], _names(backbone), _names(method)
-    data = dataset(task, source=source, rows=amounts.rows)
-    offline = _offline(task, backbones, data, profile, _seeds(seeds, profile), offline_steps, hyper)
+    data = dataset(task, source=source, rows=amounts.rows, ant_obs=ant_obs)
+    seeds = _seeds(seeds, profile)
+    offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, ant_obs)
     specs = []
     for start, name in itertools.product(offline, methods):
         kind = replay or REPLAY.get(start.backbone, "mixed")
@@ -180,6 +187,7 @@ def finetune(
                 dataset=None if kind == "online" else data,
                 replay=kind,
                 start=start,
+                ant_obs=ant_obs,
                 eval_every=amounts.online_every,
                 eval_episodes=amounts.episodes,
             )
@@ -195,6 +203,7 @@ def scratch(
     profile: str | None = None,
     steps: int | None = None,
     hyper: Mapping[str, Any] | None = None,
+    ant_obs: int = 111,
     device: str = "auto",
 ) -> Result:
     """Trains online without any data: what pre-training is to be compared with.
@@ -202,7 +211,7 @@ def scratch(
     One run serves all tasks that differ in their data only: ``hopper-medium-v2`` means ``hopper``.
 
     Args:
-        task, backbone, seeds, profile, hyper, device: as for ``pretrain``.
+        task, backbone, seeds, profile, hyper, ant_obs, device: as for ``pretrain``.
         steps: environment steps; default: the profile's.
 
     Raises:
@@ -221,6 +230,7 @@ def scratch(
             hyper=hyper or {},
             replay="online",
             learning_starts=RANDOM_STEPS,
+            ant_obs=ant_obs,
             eval_every=amounts.offline_every,
             eval_episodes=amounts.episodes,
         )
@@ -238,6 +248,7 @@ def _offline(
     seeds: Sequence[int],
     steps: int | None,
     hyper: Mapping[str, Any] | None,
+    ant_obs: int,
 ) -> list[RunSpec]:
     amounts = AMOUNTS[profile]
     steps = amounts.offline_steps if steps is None else steps
@@ -256,6 +267,7 @@ def _offline(
                 seed,
                 hyper=own,
                 dataset=data,
+                ant_obs=ant_obs,
                 eval_every=amounts.offline_every,
                 eval_episodes=amounts.episodes,
             )

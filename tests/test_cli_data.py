@@ -135,6 +135,10 @@ def test_show_prints_the_measured_beside_the_published(capsys, fields):
     (line,) = [line for line in text.splitlines() if line.startswith("score")]
     assert line.split()[1:3] == ["26.2279", "44.3170"]
     assert "means off by" in text
+    assert "Fréchet distance" in text
+    assert (
+        "D4RL's nearest other dataset of the robot, hopper-medium-expert-v2, lies 0.187 off" in text
+    )
 
 
 def test_show_of_the_first_rows(capsys, fields):

@@ -8,8 +8,10 @@ import pandas as pd
 
 from o2okit.papers import overview, values
 from o2okit.papers.gde import toy_maze
+from o2okit.report import datasets
 from o2okit.report.markdown import page
 from o2okit.report.verdicts import claim_verdict
+from o2okit.tasks import tasks_of
 
 FIGURES = Path(__file__).parents[1] / "figures" / "gde"
 
@@ -52,3 +54,25 @@ def test_the_committed_visits_show_the_two_ways():
     assert visits.loc[near_left, "visits_alpha_0"] > 20 * visits.loc[near_left, "visits_alpha_3"]
     assert visits.loc[near_right, "visits_alpha_3"] > 20 * visits.loc[near_right, "visits_alpha_0"]
     assert np.isclose(visits.sum().iloc[-2:], 5 * 20_000).all()
+
+
+def test_the_committed_comparison_of_datasets_follows_from_its_numbers():
+    folder = FIGURES.parent / "data"
+    frame = pd.read_csv(folder / "datasets.csv")
+    assert list(frame.columns) == datasets.COLUMNS
+    assert set(frame["task"]) >= {t.name for t in tasks_of("locomotion") if t.quality}
+    published = pd.DataFrame([datasets.missing(name, "", "", "") for name in frame["task"]])
+    columns = [name for name in published if name.startswith(("published", "nearest_"))]
+    assert np.allclose(frame[columns], published[columns], rtol=1e-5, equal_nan=True)
+    table = (folder / "datasets.md").read_text()
+    assert all(f"| {name} " in table for name in frame["task"])
+    ours = frame[frame["source"] == "kit"].set_index("task")
+    made = json.loads((folder / "datasets.json").read_text())
+    for name, row in ours[ours["status"] == "compared"].iterrows():
+        assert row["episodes"] == made["datasets"][f"{name} (kit)"]["episodes"]
+    readme = (FIGURES.parents[1] / "README.md").read_text()
+    assert f"returns {-ours['difference_percent']['hopper-expert-v2']:.0f} % less" in readme
+    medium = ours.loc["hopper-medium-v2"]
+    assert abs(medium["difference_percent"]) < 2 * medium["error_percent"], "the README: matches"
+    assert medium["state_distance"] > medium["nearest_distance"], "the README: differently"
+    assert not made["environment"]["commit"].endswith("+")

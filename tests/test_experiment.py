@@ -179,3 +179,17 @@ def test_kit_data_of_older_policies_are_collected_again_and_of_another_seed_refu
     monkeypatch.setattr(experiment.kit, "outdated", lambda task, made: "other policies")
     assert experiment.dataset(TASK, rows=2_000).hash == first.hash
     assert "other policies; collecting it again" in capsys.readouterr().out
+
+
+def test_ant_trains_without_its_zeros():
+    result = o2okit.finetune(
+        "ant-random-v2", "iql", seeds=1, profile="smoke", hyper=SMALL, ant_obs=27
+    )
+    assert result.dataset.observations.shape[1] == 27
+    assert result.dataset.provenance["without_padding"] == 84
+    assert [run.spec.describe()["ant_obs"] for run in result.runs] == [27, 27]
+    assert [len(frame) for _, frame in result.frame.groupby("phase")] == [3, 3]
+    alone = o2okit.scratch("ant", seeds=1, profile="smoke", hyper=SMALL, ant_obs=27)
+    assert alone.runs[0].spec.describe()["ant_obs"] == 27
+    with pytest.raises(UserError, match="27 for ant's tasks"):
+        o2okit.pretrain(TASK, "iql", seeds=1, profile="smoke", hyper=SMALL, ant_obs=27)

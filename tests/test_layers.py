@@ -25,10 +25,11 @@ RANKS = {
     "papers": 6,
     "experiment": 7,
     "batch": 7,
-    "cli_kit": 8,
-    "cli": 8,
-    "cli_data": 8,
-    "doctor": 8,
+    "comparison": 8,
+    "cli_kit": 9,
+    "cli": 9,
+    "cli_data": 9,
+    "doctor": 9,
 }
 BESIDE = {("data", "tasks")}  # of equal rank, and still allowed
 FACADES = ("o2okit", "o2okit.cli")  # their imports inside functions reach up, to start quickly

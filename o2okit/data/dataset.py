@@ -65,6 +65,22 @@ class Dataset:
         """The episodes as slices; a last one without an end mark counts too."""
         return episode_slices(self.terminals | self.timeouts)
 
+    def without_padding(self, padding: int) -> Dataset:
+        """The dataset without its last ``padding`` observations, which must all be 0.
+
+        Raises ``UserError`` where one is not: leaving it out would lose information.
+        """
+        kept = self.observations.shape[1] - padding
+        pair = {key: getattr(self, key) for key in ("observations", "next_observations")}
+        if any(values[:, kept:].any() for values in pair.values()):
+            raise UserError(
+                f"dataset {self.name!r}: its last {padding} observations are not all 0, so that they can't "
+                f"be left out. Train with all {kept + padding} of them."
+            )
+        provenance = {**self.provenance, "without_padding": padding, "padded": self.hash}
+        narrow = {key: np.ascontiguousarray(values[:, :kept]) for key, values in pair.items()}
+        return replace(self, name=f"{self.name}/{kept}", provenance=provenance, **narrow)
+
     def select(self, rows: np.ndarray, label: str) -> Dataset:
         """The dataset of these ``rows`` (numbers); ``label`` goes into its name and provenance."""
         fields = {key: getattr(self, key)[rows] for key in FIELDS}

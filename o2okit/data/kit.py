@@ -127,7 +127,7 @@ def episode_returns(
 
 def collect_parts(
     where: Task,
-    policies: Ladder | None,
+    parts: list[Part],
     rows: int,
     *,
     seed: int,
@@ -138,7 +138,6 @@ def collect_parts(
     Returns:
         Fields ``[rows, ...]`` of D4RL's format, and how they came about.
     """
-    parts = recipe(where.quality, policies)
     ends = np.rint(np.cumsum([part.share for part in parts]) * rows).astype(int)
     pieces: list[Fields] = []
     for number, (part, size) in enumerate(zip(parts, np.diff(ends, prepend=0), strict=True)):
@@ -159,17 +158,35 @@ def robot_policies(where: Task) -> Ladder | None:
     return None if where.quality == "random" else ladder(where.environment)
 
 
+# --- every family ---------------------------------------------------------------------------------
 class Collection(NamedTuple):
     """How the data of a family are made."""
 
-    policies: Callable[[Task], Ladder | None]
-    collect: Callable[..., tuple[Fields, dict[str, Any]]]
+    policies: Callable[[Task], Ladder | None]  # what it stands on
+    recipe: Callable[[str, Ladder | None], Any]  # who collects a quality
+    collect: Callable[..., tuple[Fields, dict[str, Any]]]  # what they collect, and how
 
 
 COLLECTIONS = {
-    "locomotion": Collection(robot_policies, collect_parts),
-    "antmaze": Collection(kit_antmaze.policies, kit_antmaze.collect),
+    "locomotion": Collection(robot_policies, recipe, collect_parts),
+    "antmaze": Collection(kit_antmaze.policies, kit_antmaze.recipe, kit_antmaze.collect),
 }
+
+
+def plan(name: str) -> tuple[Any, Ladder | None]:
+    """Who collects the kit dataset of a task, and the ladder they stand on.
+
+    Raises ``UserError`` where the kit can't build it: the message says why and what else there is.
+    """
+    where = task(name)
+    if where.family not in COLLECTIONS or where.quality is None:
+        raise UserError(
+            f"the kit has no recipe for {name!r}; it builds the datasets of the locomotion and AntMaze "
+            f"tasks. Put D4RL's file where `o2okit data where {name}` looks."
+        )
+    collection = COLLECTIONS[where.family]
+    policies = collection.policies(where)
+    return collection.recipe(where.quality, policies), policies
 
 
 def build(
@@ -192,18 +209,12 @@ def build(
         switches: of the family's recipe: ``legacy_cell=True`` (``kit_antmaze``).
 
     Raises:
-        UserError: the kit can't build this dataset; it says why and what else there is.
+        UserError: as ``plan``.
     """
     where = task(name)
-    if where.family not in COLLECTIONS or where.quality is None:
-        raise UserError(
-            f"the kit has no recipe for {name!r}; it builds the datasets of the locomotion and AntMaze "
-            f"tasks. Put D4RL's file where `o2okit data where {name}` looks."
-        )
-    collection = COLLECTIONS[where.family]
-    policies = collection.policies(where)
-    fields, about = collection.collect(
-        where, policies, rows, seed=seed, progress=progress, **switches
+    who, policies = plan(name)
+    fields, about = COLLECTIONS[where.family].collect(
+        where, who, rows, seed=seed, progress=progress, **switches
     )
     return write_hdf5(path, fields, {**_provenance(where, policies, seed, fields), **about})
 

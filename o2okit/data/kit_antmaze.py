@@ -24,7 +24,7 @@ import numpy as np
 
 from o2okit.data.controller import NOISE, Controller
 from o2okit.data.planner import Planner
-from o2okit.data.policies import Ladder, ladder
+from o2okit.data.policies import Ladder, Snapshot, ladder
 from o2okit.data.rollout import Fields, roll_out, side_by_side
 from o2okit.streams import generator
 from o2okit.tasks import Key, Task
@@ -36,6 +36,12 @@ MARKED_ONCE = {("antmaze-umaze", "diverse")}  # D4RL#199
 def policies(where: Task) -> Ladder:
     """The controller's ladder, for every maze the same. Raises ``UserError`` where there is none."""
     return ladder("ant-controller")
+
+
+def recipe(quality: str, policies: Ladder) -> Snapshot:
+    """The controller, whatever the quality: that is a matter of starts and goals (``cells``)."""
+    ((snapshot, _),) = policies.role("controller")
+    return snapshot
 
 
 def cells(maze: Maze, quality: str) -> tuple[np.ndarray | None, np.ndarray]:
@@ -68,7 +74,7 @@ def first_of_each(rows: np.ndarray) -> np.ndarray:
 
 def collect(
     where: Task,
-    policies: Ladder,
+    snapshot: Snapshot,
     rows: int,
     *,
     seed: int,
@@ -81,7 +87,7 @@ def collect(
 
     Args:
         where: an AntMaze task with a dataset.
-        policies: with the role ``controller``.
+        snapshot: the controller's.
         rows: so many come back; the last episode is cut off without a mark, as D4RL's is.
         seed: equal seeds give equal rows, on one machine.
         progress: called with the number of new rows.
@@ -103,7 +109,6 @@ def collect(
         goal_cells=goal_cells,
         continuing=True,
     )
-    ((snapshot, _),) = policies.role("controller")
     controller = Controller(snapshot, generator(seed, f"{stream}/actions"), sampled=sampled)
     planner = Planner(
         maze,

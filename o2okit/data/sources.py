@@ -105,14 +105,12 @@ def where(task: str) -> list[Place]:
     Raises ``UserError`` for a task that is unknown or has no data (the binary ones, ``hopper``).
     """
     _check(task)
-    places = []
-    if task in FILES:
-        file, folder = FILES[task], data_folder()
-        candidates = [folder / file.name, folder / file.path] if folder else []
-        for path in (*candidates, d4rl_folder() / file.name):
-            found = path.is_file()
-            wrong = found and size_differs(path, file)
-            places.append(Place("d4rl", path, found, found and not wrong, wrong or ""))
+    places, file, folder = [], FILES[task], data_folder()
+    candidates = [folder / file.name, folder / file.path] if folder else []
+    for path in (*candidates, d4rl_folder() / file.name):
+        found = path.is_file()
+        wrong = found and size_differs(path, file)
+        places.append(Place("d4rl", path, found, found and not wrong, wrong or ""))
     if task in minari.counterparts():
         known = minari.counterparts()[task]
         path = minari_folder() / known.id
@@ -153,10 +151,8 @@ def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Pla
     size = f" of {rows:,} rows" if rows is not None else ""
     raise UserError(
         f"no dataset of {task}{size} was found (source {source!r}). Looked at:{looked or ' no place'}\n"
-        + (f"`o2okit data fetch {task}` downloads D4RL's file. " if task in FILES else "")
-        + f"`o2okit data build {task}` builds the kit's, where it has policies for it. "
-        + f"`o2okit data build {task}` builds the kit's, where it can be built. O2OKIT_DATA_DIR names a "
-        "folder that holds D4RL's files."
+        f"`o2okit data fetch {task}` downloads D4RL's file. `o2okit data build {task}` builds the kit's, "
+        "where it can be built. O2OKIT_DATA_DIR names a folder that holds D4RL's files."
     )
 
 
@@ -175,11 +171,9 @@ def load(
     place = find(task, source, rows)
     if place.source == "minari":
         return minari.read(place.path, task)
-    facts = {"file": str(place.path)}
-    if place.source == "d4rl" and task in FILES:
-        facts |= _verified(place.path, FILES[task], named=str(source) not in SOURCES)
-    name = None
+    facts, name = {"file": str(place.path)}, None
     if place.source == "d4rl":  # its name only for its data
+        facts |= _verified(place.path, FILES[task], named=str(source) not in SOURCES)
         name = task if facts.get("published") in (True, None) else f"file-{place.path.stem}"
     return d4rl.read(place.path, task, name=name, source=place.source, mode=mode, provenance=facts)
 
@@ -240,7 +234,7 @@ def _verified(path: Path, file: File, *, named: bool) -> dict[str, Any]:
 # --- helpers --------------------------------------------------------------------------------------
 def _check(task: str) -> Task:
     found = find_task(task)
-    if found.quality == "binary":
+    if found.quality and not found.dataset_file:
         raise UserError(
             f"{task} has no dataset that o2okit can read: its data are pickled .npy files, which can execute "
             f"anything when they are opened, and can't be built. Use {found.environment}-cloned-v1 instead "

@@ -101,7 +101,7 @@ def compare(found: Statistics) -> pd.DataFrame:
     The score of the mean return stands below, with that of the published mean.
     """
     values = {name: found.value(name) for name in QUANTITIES}
-    theirs = _published(found.task)
+    theirs = published_values(found.task)
     printed = {name: theirs.get(name, np.nan) for name in QUANTITIES}
     score = found.score()
     if score is not None:
@@ -112,7 +112,8 @@ def compare(found: Statistics) -> pd.DataFrame:
     return table
 
 
-def _published(task: str) -> dict[str, float]:
+def published_values(task: str) -> dict[str, float]:
+    """Those of ``QUANTITIES`` that are published of the task's dataset."""
     table = published()
     mine = table[(table["task"] == task) & table["index"].isna()]
     return dict(zip(mine["quantity"], mine["value"], strict=True))
@@ -142,9 +143,36 @@ class StateDistance:
         return worst, float(self.shift[worst])
 
     @property
+    def frechet(self) -> float:
+        """Fréchet (2-Wasserstein) distance of two diagonal Gaussians in published deviations.
+
+        Per dimension it is ``shift² + (ratio - 1)²`` (Dowson and Landau, 1982); the root of the mean
+        over the dimensions is returned, so that robots of different sizes compare. 0 is equal; 1 is a
+        whole standard deviation off in a typical dimension. Correlations are not published, so that
+        they can't count.
+        """
+        return float(np.sqrt(np.mean(self.shift**2 + (self.ratio - 1) ** 2)))
+
+    @property
     def spread(self) -> float:
         """Geometric mean of the ratios: 2 is twice as wide in a typical dimension."""
         return float(np.exp(np.log(np.maximum(self.ratio, 1e-12)).mean()))
+
+
+def published_moments(task: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean and standard deviation ``[obs]`` of D4RL's states; ``None`` where none are published."""
+    table = published()
+    mine = table[(table["task"] == task) & table["index"].notna()]
+    if mine.empty:
+        return None
+    moments = mine.pivot_table(index="index", columns="quantity", values="value").sort_index()
+    mean, std = (moments[name].to_numpy() for name in ("state_mean", "state_std"))
+    return mean, std
+
+
+def distance(mean: np.ndarray, std: np.ndarray, to: tuple[np.ndarray, np.ndarray]) -> StateDistance:
+    """Of states with these moments ``[obs]`` to those with the moments ``to``, in whose units it is."""
+    return StateDistance(np.abs(mean - to[0]) / to[1], std / to[1])
 
 
 def state_distance(found: Statistics) -> StateDistance | None:
@@ -152,15 +180,29 @@ def state_distance(found: Statistics) -> StateDistance | None:
 
     Raises ``UserError`` where the published states have another size.
     """
-    table = published()
-    mine = table[(table["task"] == found.task) & table["index"].notna()]
-    if mine.empty:
+    theirs = published_moments(found.task)
+    if theirs is None:
         return None
-    moments = mine.pivot_table(index="index", columns="quantity", values="value").sort_index()
-    mean, std = (moments[name].to_numpy() for name in ("state_mean", "state_std"))
-    if len(mean) != len(found.state_mean):
+    if len(theirs[0]) != len(found.state_mean):
         raise UserError(
             f"the states have {len(found.state_mean)} dimensions, the published ones of {found.task} "
-            f"{len(mean)}. Is it another task's file?"
+            f"{len(theirs[0])}. Is it another task's file?"
         )
-    return StateDistance(np.abs(found.state_mean - mean) / std, found.state_std / std)
+    return distance(found.state_mean, found.state_std, theirs)
+
+
+def nearest_published(task: str) -> tuple[str, float] | None:
+    """D4RL's other dataset of the same robot whose states are nearest, and its ``frechet`` distance.
+
+    A yardstick: what is farther than this is less like the dataset than another of D4RL's is. ``None``
+    where nothing is published of either.
+    """
+    theirs, robot = published_moments(task), tasks.task(task).environment
+    if theirs is None:
+        return None
+    found = {
+        name: distance(*published_moments(name), theirs).frechet
+        for name in published().dropna(subset="index")["task"].unique()
+        if name != task and tasks.task(name).environment == robot
+    }
+    return min(found.items(), key=lambda item: item[1], default=None)

@@ -51,7 +51,7 @@ class Products(torch.autograd.Function):
         rows = x.shape[1] if x.device.type == "cuda" else ROWS
         keep = any(ctx.needs_input_grad)
         outputs, hidden = [], []
-        for part in x.split(rows, dim=1):
+        for part in _parts(x, rows):
             output, activations = _upwards(part, layers, network.one_hot)
             outputs.append(output)
             if keep:
@@ -79,7 +79,7 @@ class Products(torch.autograd.Function):
             gradients = network.layer_views(gradient)
         grad = grad.to(layers[0][0].dtype).contiguous()
         depth, to_x = len(layers) - 1, []
-        parts = zip(x.split(ctx.rows, dim=1), grad.split(ctx.rows, dim=1), strict=True)
+        parts = zip(_parts(x, ctx.rows), _parts(grad, ctx.rows), strict=True)
         for number, (below, above) in enumerate(parts):
             activations = [below, *hidden[number * depth : (number + 1) * depth]]
             to_x.append(
@@ -89,7 +89,14 @@ class Products(torch.autograd.Function):
             )
         ctx.layers = None
         _give(hidden)
-        return torch.cat(to_x, dim=1).float() if wants_x else None, gradient, None, None, None
+        if wants_x:
+            to_x = to_x[0] if len(to_x) == 1 else torch.cat(to_x, dim=1)
+        return to_x.float() if wants_x else None, gradient, None, None, None
+
+
+def _parts(x: Tensor, rows: int) -> Sequence[Tensor]:
+    """``[N, B, ...]`` in parts of at most ``rows`` rows."""
+    return (x,) if x.shape[1] <= rows else x.split(rows, dim=1)
 
 
 def _upwards(x: Tensor, layers: Layers, one_hot: bool) -> tuple[Tensor, list[Tensor]]:

@@ -57,7 +57,7 @@ class Stacked:
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """``flat`` (parameters, or anything laid out like them) as ``[R, ...]`` each, without gradient."""
-        parts = flat.detach().split(self._lengths)[:-1]
+        parts = flat.detach().split_with_sizes(self._lengths)[:-1]
         return [
             part.view(self.runs, *shape) for part, shape in zip(parts, self.shapes, strict=True)
         ]

@@ -8,10 +8,19 @@ import numpy as np
 from o2okit.errors import UserError, unknown
 from o2okit.tasks import maze
 from o2okit.tasks.keys import Key
-from o2okit.tasks.table import TASKS
+from o2okit.tasks.table import TASKS, without_padding
 from o2okit.tasks.task import Task
 
-__all__ = ["FAMILIES", "TASKS", "Key", "Task", "normalised_score", "task", "tasks_of"]
+__all__ = [
+    "FAMILIES",
+    "TASKS",
+    "Key",
+    "Task",
+    "normalised_score",
+    "task",
+    "tasks_of",
+    "without_padding",
+]
 
 FAMILIES = tuple(dict.fromkeys(task.family for task in TASKS.values()))
 

@@ -7,6 +7,7 @@ in the terminal reward and in Walker2d's friction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import gymnasium.envs.mujoco
 import mujoco
 import numpy as np
 
+from o2okit.tasks.keys import Key
 from o2okit.tasks.mujoco_vector import MujocoVector
 
 ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
@@ -102,14 +104,23 @@ class Ant(Locomotion):
     """Terminates outside 0.2 to 1 m.
 
     D4RL's 111 observations end in 84 contact forces, all zero in its files (D4RL#143); so they are here.
+
+    Args:
+        keys, horizon, threads: as for ``MujocoVector``.
+        padding: zeros at the end of an observation; 0 leaves them out (specs/tasks.md 3).
     """
 
     xml, frame_skip = "ant.xml", 5
     reset_noise, normal_velocity, control_cost, alive_bonus = 0.1, True, 0.5, 1.0
-    padding = 84
+
+    def __init__(
+        self, keys: Sequence[Key], horizon: int, threads: int | None = None, padding: int = 84
+    ) -> None:
+        self.padding = padding
+        super().__init__(keys, horizon, threads)
 
     def observe(self) -> np.ndarray:
-        """Position without x and y, velocity, 84 zeros: 111."""
+        """Position without x and y, velocity, zeros: 27 and the padding."""
         zeros = np.zeros((self.num_envs, self.padding))
         return np.concatenate([self.qpos[:, 2:], self.qvel, zeros], axis=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 
 from gymnasium.vector import VectorEnv
@@ -56,6 +57,7 @@ ROBOTS = {  # class, observations, actions, scores that count as 0 and 100, what
         "; the last 84 observations are 0, as in D4RL's files; a random policy scores about 7",
     ),
 }
+PADDING = 84  # ant's contact forces, 0 in D4RL's files (D4RL#143)
 QUALITIES = ("random", "medium", "medium-replay", "medium-expert", "expert")
 
 
@@ -65,6 +67,7 @@ def _locomotion() -> Iterator[Task]:
             "vector": _lazily("locomotion", cls, horizon=1000),
             "obs_size": obs,
             "act_size": act,
+            "padding": PADDING if robot == "ant" else 0,
             "horizon": 1000,
             "family": "locomotion",
             "environment": robot,
@@ -85,6 +88,14 @@ def _locomotion() -> Iterator[Task]:
         environment="ant-controller",
         note="Ours, to train who collects the kit's AntMaze data; D4RL has no scores for it.",
     )
+
+
+def without_padding(task: Task) -> Task:
+    """Ant's task with 27 observations instead of 111; others have no padding and stay as they are."""
+    if not task.padding:
+        return task
+    vector = _lazily("locomotion", "Ant", horizon=task.horizon, padding=0)
+    return replace(task, vector=vector, obs_size=task.obs_size - task.padding, padding=0)
 
 
 # --- antmaze --------------------------------------------------------------------------------------

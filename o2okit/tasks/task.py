@@ -29,9 +29,10 @@ class Task:
         reference: the scores that count as 0 and 100, in units of ``scored``.
         scored: what the normalised score is computed from: an episode's ``return``, or the fraction
             of episodes with the outcome ``success``.
-        dataset_file: path below the root of D4RL's files; ``None`` where there is none to download.
+        dataset_file: path below the root of D4RL's files; ``None`` where there is none that could be read.
         sparse: the reward says only whether the task is done.
         success: what success is, in words; empty where only the return counts.
+        padding: how many observations, the last ones, are always 0: ant's contact forces.
         note: what to know before numbers are compared with published ones.
     """
 
@@ -51,6 +52,7 @@ class Task:
     dataset_file: str | None = None
     sparse: bool = False
     success: str = ""
+    padding: int = 0
     note: str = ""
 
     @property

@@ -13,7 +13,7 @@ from o2okit.backbones import BACKBONES
 from o2okit.data import Batch, Dataset, Replay
 from o2okit.methods import METHODS
 from o2okit.streams import Draws, Streams
-from o2okit.tasks import Key, Task, task
+from o2okit.tasks import Key, Task
 from o2okit.training.capture import CapturedUpdate, wanted
 from o2okit.training.spec import RunSpec
 
@@ -31,7 +31,7 @@ class Cohort:
     def __init__(self, specs: Sequence[RunSpec], device: torch.device | str = "cpu") -> None:
         spec, seeds = specs[0], [s.seed for s in specs]
         self.specs, self.runs, self.device = list(specs), len(specs), device
-        self.task, self.online = task(spec.task), spec.phase == "online"
+        self.task, self.online = spec.task_seen, spec.phase == "online"
         self.agent = BACKBONES[spec.backbone](self.task, [s.hyper for s in specs], seeds, device)
         self.update = CapturedUpdate(self.agent) if wanted(device) else self.agent.update
         method = METHODS[spec.method]
@@ -120,8 +120,9 @@ class Cohort:
     # --- measuring --------------------------------------------------------------------------------
     def evaluate(self) -> None:
         """Appends one row per run to ``evaluations`` and, after an update, to ``metrics``."""
+        stream = "evaluation" if self.specs[0].eval_starts == "fixed" else f"evaluation/{self.step}"
         keys = [
-            Key(spec.seed, f"evaluation/{self.step}/{episode}")
+            Key(spec.seed, f"{stream}/{episode}")
             for spec in self.specs
             for episode in range(spec.eval_episodes)
         ]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +15,15 @@ from o2okit.backbones import BACKBONES
 from o2okit.data import REPLAYS, Dataset
 from o2okit.errors import UserError, unknown
 from o2okit.methods import METHODS
-from o2okit.tasks import task
+from o2okit.tasks import Task, task, without_padding
 
 VERSION = 2  # of the training loop: raise it when a change to the loop alters results
 PHASES = ("offline", "online")
+EVAL_STARTS = ("fresh", "fixed")
+ANT_OBS = (111, 27)
+# Fields that came after the first runs stand in a spec only where they differ from their default: so
+# the runs that were trained before keep their ids. Such a default must never change.
+LATER = ("eval_starts", "ant_obs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,11 @@ class RunSpec:
         updates_per_step: updates per environment step.
         eval_every: steps between evaluations; there is one at step 0 and one at the end.
         eval_episodes: greedy episodes per evaluation.
+        eval_starts: ``fresh`` starts for every evaluation, or the same ``fixed`` ones for all of a run's
+            (specs/ocr_cft.md 2.7): differences between evaluations are then the agent's alone.
+        ant_obs: 111 observations of ant, as in D4RL's files, or 27 without the zeros (specs/tasks.md 3):
+            the same functions with less memory and time. The first layer starts larger, as it has
+            fewer inputs. The dataset must be that without them (``Dataset.without_padding``).
         keep_replay: whether the run's own transitions stay when it is finished.
         snapshot_every: steps between copies of the agent that are kept; 0 keeps none.
 
@@ -64,6 +74,8 @@ class RunSpec:
     updates_per_step: int = 1
     eval_every: int = 500
     eval_episodes: int = 1
+    eval_starts: str = "fresh"
+    ant_obs: int = 111
     keep_replay: bool = False
     snapshot_every: int = 0
 
@@ -74,6 +86,7 @@ class RunSpec:
             ("method", self.method, METHODS),
             ("phase", self.phase, PHASES),
             ("replay", self.replay, REPLAYS),
+            ("eval_starts", self.eval_starts, EVAL_STARTS),
         ):
             if value not in allowed:
                 raise unknown(kind, value, allowed)
@@ -90,6 +103,7 @@ class RunSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise UserError(f"{name} must be a whole number >= {low}; got {value!r}.")
+        self._check_observations()
         agent = BACKBONES[self.backbone]
         if agent.discrete != task(self.task).discrete:
             fit = sorted(key for key, b in BACKBONES.items() if b.discrete != agent.discrete)
@@ -116,8 +130,28 @@ class RunSpec:
         if self.start is not None:
             self._check_start(self.start)
 
+    def _check_observations(self) -> None:
+        if self.ant_obs not in ANT_OBS or (self.ant_obs != 111 and not task(self.task).padding):
+            raise UserError(
+                f"ant_obs is 111, or 27 for ant's tasks, whose other observations are always 0; got "
+                f"{self.ant_obs!r} for {self.task!r}."
+            )
+        seen, data = self.task_seen, self.dataset
+        if data is None or seen.discrete or data.observations.shape[1] == seen.obs_size:
+            return
+        raise UserError(
+            f"dataset {data.name!r} has {data.observations.shape[1]} observations, the run "
+            f"{seen.obs_size}. With ant_obs=27 take dataset.without_padding({task(self.task).padding})."
+        )
+
+    @property
+    def task_seen(self) -> Task:
+        """The task as the run sees it: ant's without its padding where ``ant_obs`` is 27."""
+        found = task(self.task)
+        return found if self.ant_obs == 111 else without_padding(found)
+
     def _check_start(self, start: RunSpec) -> None:
-        for name in ("task", "backbone"):
+        for name in ("task", "backbone", "ant_obs"):
             if getattr(start, name) != getattr(self, name):
                 raise UserError(
                     f"a run continues one of the same {name}: this one has {getattr(self, name)!r}, "
@@ -153,6 +187,11 @@ class RunSpec:
             "keep_replay": self.keep_replay,
             "snapshot_every": self.snapshot_every,
             "start": self.start and self.start.describe(),
+            **{
+                each.name: getattr(self, each.name)
+                for each in fields(self)
+                if each.name in LATER and getattr(self, each.name) != each.default
+            },
             "versions": {
                 "training": VERSION,
                 "task": task(self.task).version,

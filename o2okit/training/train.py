@@ -24,7 +24,6 @@ from o2okit.data.replay import split_rows
 from o2okit.errors import UserError
 from o2okit.nn.precision import bfloat16_is_fast
 from o2okit.nn.products import release_buffers
-from o2okit.tasks import task
 from o2okit.training.cohort import Cohort
 from o2okit.training.progress import Progress
 from o2okit.training.spec import RunSpec
@@ -66,7 +65,7 @@ class Run:
             )
         rows = state["replay/rows"]
         oldest_first = rows.roll(-int(state["replay/next"]) % max(len(rows), 1), dims=0)
-        return split_rows(oldest_first, task(self.spec.task))
+        return split_rows(oldest_first, self.spec.task_seen)
 
     def snapshots(self) -> list[int]:
         """The steps of the kept copies of the agent."""
@@ -82,7 +81,7 @@ class Run:
         name = "checkpoint" if step is None else f"snapshots/{step:08d}"
         state, _ = _load(self.folder, name)
         spec = self.spec
-        agent = BACKBONES[spec.backbone](task(spec.task), [spec.hyper], [spec.seed])
+        agent = BACKBONES[spec.backbone](spec.task_seen, [spec.hyper], [spec.seed])
         agent.load_state(
             {k.removeprefix("agent/"): v[None] for k, v in state.items() if k.startswith("agent/")}
         )

@@ -14,8 +14,9 @@ from o2okit.backbones.iql import expectile_loss
 from o2okit.data import Batch
 from o2okit.errors import UserError
 from o2okit.hyper import complete
+from o2okit.nn.stacked import Stacked
 from o2okit.streams import Streams
-from o2okit.tasks import task
+from o2okit.tasks import task, without_padding
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reference import REFERENCES, flat
@@ -23,11 +24,12 @@ from reference import REFERENCES, flat
 TASK = task("hopper")
 CONTINUOUS = [name for name, backbone in BACKBONES.items() if not backbone.discrete]
 B = 32
+SMALL = {"batch_size": B, "hidden": (24, 24), "critic_hidden": (24, 24)}
 
 
 def make(name, seeds=(3, 8), **hyper):
     """A cohort; lists give each run its own value."""
-    hyper = {"batch_size": B, "hidden": (24, 24), "critic_hidden": (24, 24), **hyper}
+    hyper = {**SMALL, **hyper}
     runs = [
         {key: value[run] if isinstance(value, list) else value for key, value in hyper.items()}
         for run in range(len(seeds))
@@ -237,3 +239,41 @@ def test_cql_clips_the_datasets_actions():
     agent = make("cql")
     batch = minibatch(2)._replace(action=torch.ones(2, B, TASK.act_size))
     assert agent.prepare(batch).action.max().item() == pytest.approx(1 - 1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_ants_padding_changes_nothing_but_the_start_of_the_first_layer(name):
+    """27 observations learn what 111 learn whose last 84 are 0, once they start equal."""
+    cls = BACKBONES[name]
+    hyper = complete(cls.Hyperparameters, SMALL)
+    tasks = task("ant"), without_padding(task("ant"))
+    wide, slim = (cls(found, [hyper], [3]) for found in tasks)
+    for theirs, ours in zip(tables(wide), tables(slim), strict=True):
+        ours.copy_(without_rows(theirs, ours.shape))
+    before = [ours.clone() for ours in tables(slim)]
+    rng, streams = torch.Generator().manual_seed(0), Streams([3], "test")
+    for step in range(3):
+        obs, next_obs = torch.randn(2, 1, B, 27, generator=rng)
+        action = torch.rand(1, B, 8, generator=rng) * 2 - 1
+        reward, mc_return = torch.randn(2, 1, B, generator=rng)
+        ends = (torch.rand(1, B, generator=rng) < 0.2).float()
+        padded, next_padded = (torch.nn.functional.pad(each, (0, 84)) for each in (obs, next_obs))
+        wide.update(Batch(padded, action, reward, next_padded, ends, mc_return), streams.at(step))
+        slim.update(Batch(obs, action, reward, next_obs, ends, mc_return), streams.at(step))
+    assert torch.allclose(wide.greedy(padded), slim.greedy(obs), atol=1e-5)
+    for theirs, ours in zip(tables(wide), tables(slim), strict=True):
+        assert torch.allclose(without_rows(theirs, ours.shape), ours, atol=1e-5)
+    assert any((old != new).any() for old, new in zip(before, tables(slim), strict=True))
+
+
+def tables(agent):
+    """Every weight and bias of the agent, in tensors that can be written to."""
+    parts = [part for part in vars(agent).values() if isinstance(part, Stacked)]
+    return [view for part in parts for view in part.views(part.flat)]
+
+
+def without_rows(weight, shape):
+    """A weight ``[..., in, out]`` of 111 observations without those of the padding."""
+    if weight.shape == shape:
+        return weight
+    return torch.cat([weight[..., :27, :], weight[..., 111:, :]], dim=-2)

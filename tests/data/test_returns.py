@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -176,6 +178,23 @@ def test_a_selection_is_a_dataset_of_whole_episodes_that_says_what_it_is():
     assert chosen.provenance == {"selected": "best-2", "selected_from": data.hash}
     assert chosen.hash != data.hash
     assert data.select(np.arange(10), "all").hash == data.hash
+
+
+def test_padding_is_left_out_only_where_it_is_zero():
+    draw = np.random.default_rng(0)
+    seen, following = (np.pad(draw.normal(size=(9, 2)), ((0, 0), (0, 3))) for _ in range(2))
+    data = dataclasses.replace(dataset(np.ones(9)), observations=seen, next_observations=following)
+    narrow = data.without_padding(3)
+    assert (narrow.observations == seen[:, :2]).all()
+    assert (narrow.next_observations == following[:, :2]).all()
+    assert narrow.name == "x/2"
+    assert narrow.provenance == {"without_padding": 3, "padded": data.hash}
+    assert narrow.observations.base is None, "the wide array can be freed"
+    for place in (seen, following):
+        place[4, 3] = 1e-9
+        with pytest.raises(UserError, match=r"its last 3 observations are not all 0.*all 5"):
+            data.without_padding(3)
+        place[4, 3] = 0
 
 
 @pytest.mark.parametrize("fraction", [0, 1.5, -1])

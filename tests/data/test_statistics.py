@@ -4,10 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import image
+from scipy import stats
 
 from o2okit.data import figure, statistics
 from o2okit.data.rows import checked_rows
-from o2okit.data.statistics import compare, describe, published, state_distance
+from o2okit.data.statistics import (
+    compare,
+    describe,
+    nearest_published,
+    published,
+    state_distance,
+)
 from o2okit.errors import UserError
 
 TASK = "hopper-medium-v2"
@@ -124,6 +131,30 @@ def test_shift_is_in_published_deviations_and_spread_is_a_ratio():
     assert distance.largest_shift == (4, pytest.approx(3))
     assert distance.spread == pytest.approx(2)
     assert distance.ratio == pytest.approx(np.full(11, 2))
+    assert distance.frechet == pytest.approx(np.sqrt((9 + 11) / 11))
+
+
+def test_the_frechet_distance_is_that_between_quantiles():
+    """In one dimension 2-Wasserstein is the L2 distance of the quantile functions."""
+    levels = (np.arange(200_000) + 0.5) / 200_000
+    ours, theirs = stats.norm(1.3, 0.4).ppf(levels), stats.norm(-0.2, 0.9).ppf(levels)
+    by_quantiles = np.sqrt(np.mean((ours - theirs) ** 2)) / 0.9  # in their standard deviations
+    moments = [np.array([value]) for value in (1.3, 0.4, -0.2, 0.9)]
+    found = statistics.distance(*moments[:2], tuple(moments[2:]))
+    assert found.frechet == pytest.approx(by_quantiles, rel=1e-3)
+
+
+def test_the_nearest_of_d4rls_datasets_is_a_yardstick():
+    name, least = nearest_published(TASK)
+    assert name == "hopper-medium-expert-v2"
+    found = {
+        other: state_distance(dataclasses.replace(like_published(other), task=TASK)).frechet
+        for other in (name, "hopper-medium-replay-v2")
+    }
+    assert least == pytest.approx(found[name])
+    assert 0 < least < found["hopper-medium-replay-v2"]
+    assert nearest_published("ant-medium-v2") is None
+    assert nearest_published("antmaze-umaze-v2") is None
 
 
 def test_dimensions_are_compared_by_their_number():

@@ -133,6 +133,20 @@ def test_pack_and_unpack_are_inverse_and_keep_runs_apart():
     assert (other.flat == stack.flat).all()
 
 
+def test_adam_is_pytorchs_to_the_last_bit():
+    ours, theirs = (StackedMLP((0, 1), (5, 7, 2), name="n") for _ in range(2))
+    adam, rng = Adam([ours], lr=3e-3), torch.Generator().manual_seed(0)
+    oracle = torch.optim.Adam([theirs.flat], lr=3e-3, fused=True)
+    for step in range(20):
+        if step == 10:
+            adam.lr = oracle.param_groups[0]["lr"] = 1e-4
+        theirs.flat.grad = torch.randn(ours.flat.shape, generator=rng)
+        adam.apply([theirs.flat.grad])
+        oracle.step()
+        assert torch.equal(ours.flat, theirs.flat)
+    assert adam.state()["steps"].tolist() == [20, 20]
+
+
 def test_adam_state_continues_exactly():
     def step(stack, adam, rng):
         adam.step(stack(torch.randn(3, 8, 9, generator=rng)).square().mean((1, 2)))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from o2okit.streams import generator
-from o2okit.tasks import Key
+from o2okit.tasks import Key, task, without_padding
 from o2okit.tasks.locomotion import Ant, HalfCheetah, Hopper, Walker2d
 
 # specs/tasks.md 8: r_0..r_4, obs_4[0:6], sum of obs_4, length, whether terminated, return, mass.
@@ -176,3 +176,21 @@ def test_ants_last_84_observations_are_zero():
         assert (obs[:, 27:] == 0).all()
         assert (obs[:, :27] != 0).all()
         obs = env.step(wave(env, step))[0]
+
+
+def test_ant_without_its_padding_is_the_same_ant():
+    whole, narrow = (
+        found.vector([Key(5, "test")])
+        for found in (task("ant"), without_padding(task("ant-medium-v2")))
+    )
+    pair = [env.reset()[0] for env in (whole, narrow)]
+    for step in range(60):
+        assert (pair[0][:, :27] == pair[1]).all()
+        action = wave(whole, step)
+        (a, *rest_a, info_a), (b, *rest_b, info_b) = (env.step(action) for env in (whole, narrow))
+        pair = [a, b]
+        assert all((x == y).all() for x, y in zip(rest_a, rest_b, strict=True))
+        assert (info_a["final_obs"][:, :27] == info_b["final_obs"]).all()
+    assert narrow.single_observation_space.shape == (27,)
+    assert without_padding(task("ant")).obs_size == 27
+    assert without_padding(task("hopper")) is task("hopper")

@@ -74,8 +74,7 @@ def memory_of(agent):
     parts = vars(agent).values()
     places = [part.flat.data_ptr() for part in parts if isinstance(part, Stacked)]
     for adam in (part for part in parts if isinstance(part, Adam)):
-        for state in adam.optimiser.state.values():
-            places += [tensor.data_ptr() for tensor in state.values()]
+        places += [tensor.data_ptr() for tensor in (adam.steps, *adam.first, *adam.second)]
     return places
 
 
@@ -113,7 +112,7 @@ def test_the_flag(monkeypatch):
 def test_a_capturable_optimiser_reads_its_rate_from_memory():
     agent = make("iql")
     agent.actor_adam.make_capturable()
-    rate = agent.actor_adam.optimiser.param_groups[0]["lr"]
+    rate = agent.actor_adam._lr
     agent.updates = 10
     agent.schedule()
     assert rate.item() == pytest.approx(agent.hyper.actor_lr / 2)

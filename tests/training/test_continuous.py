@@ -178,3 +178,16 @@ def test_an_interrupted_run_has_the_metrics_of_an_uninterrupted_one(data):
     assert resumed.rows[0]["metrics"][-1] == whole.rows[0]["metrics"][-1]
     assert resumed.rows[0]["metrics"][0].keys() == whole.rows[0]["metrics"][-1].keys()
     assert not resumed.diverged.any()
+
+
+@pytest.mark.parametrize("starts", ["fresh", "fixed"])
+def test_evaluations_start_afresh_or_always_the_same(starts):
+    """The agent does not learn before step 100: only the starts can change its return."""
+    run = {"replay": "online", "learning_starts": 100, "eval_episodes": 2, "eval_starts": starts}
+    cohort = Cohort([RunSpec("hopper", "sac", "online", 120, seed, **run) for seed in (3, 4)])
+    for _ in range(3):
+        cohort.evaluate()
+        cohort.advance()
+    returns = [{row["return"] for row in rows["evaluations"]} for rows in cohort.rows]
+    assert [len(each) for each in returns] == ([3, 3] if starts == "fresh" else [1, 1])
+    assert not returns[0] & returns[1], "each run has its own starts"

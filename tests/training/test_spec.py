@@ -1,6 +1,9 @@
 import dataclasses
 import json
+import types
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from o2okit.backbones import DiscreteCQL
@@ -17,6 +20,10 @@ BASE = {
     "seed": 0,
     "dataset": DATA,
 }
+
+
+ANT = {"task": "ant", "backbone": "sac", "phase": "online", "dataset": None, "replay": "online"}
+WIDE = types.SimpleNamespace(name="wide", observations=np.zeros((1, 111)))
 
 
 def spec(**changes) -> RunSpec:
@@ -71,10 +78,33 @@ def test_runs_that_start_differently_are_no_cohort():
 
 
 def test_every_field_is_described():
-    described = set(spec().describe()) - {"versions"}
+    full = RunSpec("ant", "sac", "online", 10, 0, replay="online", eval_starts="fixed", ant_obs=27)
+    described = set(full.describe()) - {"versions"}
     assert described == {field.name for field in dataclasses.fields(RunSpec)}
     text = json.dumps(spec(hyper={"huber_delta": float("inf")}).describe(), allow_nan=False)
     assert '"huber_delta": "inf"' in text
+
+
+def test_a_later_field_changes_no_older_id():
+    """What is described of a run that does not use them is what was described before there were any."""
+    assert not {"eval_starts", "ant_obs"} & set(spec().describe())
+    assert spec(eval_starts="fresh", ant_obs=111).id == spec().id
+    others = {spec(**ANT, **later).id for later in ({}, {"eval_starts": "fixed"}, {"ant_obs": 27})}
+    assert len(others) == 3
+    cohorts = {spec(**ANT, eval_starts=starts).cohort for starts in ("fresh", "fixed")}
+    assert len(cohorts) == 2, "the starts of a cohort's evaluations are its first run's"
+
+
+def test_the_committed_cell_keeps_its_ids():
+    """The id is the hash of what is described: as long as nothing is added there, it stays."""
+    committed = Path(__file__).parents[2] / "figures" / "cells" / "hopper-medium-v2.iql.naive.json"
+    before = json.loads(committed.read_text())
+    described = next(run for run in before["runs"].values() if run["phase"] == "offline")
+    data = types.SimpleNamespace(**described["dataset"], observations=np.zeros((1, 11)))
+    data.hash = data.sha256
+    again = {key: described[key] for key in described if key not in ("versions", "dataset")}
+    now = RunSpec(**again, dataset=data).describe()
+    assert now | {"versions": 0} == described | {"versions": 0}
 
 
 def test_a_cohort_shares_all_but_seeds_and_per_run_values():
@@ -112,6 +142,11 @@ def test_a_cohort_shares_all_but_seeds_and_per_run_values():
         ({"phase": "online", "start": spec(hyper={"hidden": [8]})}, "the same networks"),
         ({"hyper": {"apha": 1}}, "Did you mean 'alpha'"),
         ({"method_hyper": {"beta": 1}}, "none exist"),
+        ({"eval_starts": "fixt"}, "Did you mean 'fixed'"),
+        ({"ant_obs": 27}, "27 for ant's tasks.* got 27 for 'toy-maze'"),
+        ({**ANT, "ant_obs": 29}, "got 29 for 'ant'"),
+        ({**ANT, "ant_obs": 27, "start": spec(**ANT)}, "the same ant_obs: this one has 27"),
+        ({**ANT, "backbone": "iql", "replay": "mixed", "dataset": WIDE, "ant_obs": 27}, "111 .*27"),
     ],
 )
 def test_mistakes_are_refused_with_what_is_allowed(changes, message):

@@ -43,17 +43,22 @@ class Controller:
         return np.clip(actions + np.float32(NOISE) * added, -1.0, 1.0)
 
 
-def hop_scores(environment: str, snapshot: Snapshot, seed: int = 0) -> dict[str, float]:
+def hop_scores(environment: str, snapshot: Snapshot, confirm: bool = False) -> dict[str, float]:
     """What the snapshot covers on the empty floor.
 
     Ants walk hop after hop, each to within 0.5 m of a point 4 m away along the grid or a diagonal. A
     hop fails with a fall, after which the ant starts anew, or after ``LIMIT`` steps.
 
+    Args:
+        environment: whose task is walked in.
+        snapshot: who walks.
+        confirm: other hops than without it.
+
     Returns:
         ``hops`` share that is covered, ``steps`` mean of those, ``falls`` share that ends in a fall,
         ``tried`` number of hops.
     """
-    stream = f"hops/{snapshot.step}"
+    seed, stream = int(confirm), f"hops/{snapshot.step}"
     env = task(environment).vector([Key(seed, f"{stream}/start/{ant}") for ant in range(ANTS)])
     controller = Controller(snapshot, generator(seed, f"{stream}/actions"))
     heading = generator(seed, f"{stream}/headings").integers(0, 8, (HOPS + 1, ANTS)) * np.pi / 4

@@ -32,6 +32,7 @@ from o2okit.training.store import RunFolder, RunStore
 from o2okit.training.train import Run, commit
 
 EPISODES = 20  # that score a snapshot
+MANY = 100  # other ones, that confirm it
 RUNGS = 10
 CLOSE = 0.05  # of the target: one snapshot alone is good enough
 
@@ -53,11 +54,11 @@ def policy(run: Run, step: int) -> Snapshot:
     return Snapshot(step, rounded, {})
 
 
-def episode_scores(environment: str, snapshot: Snapshot, seed: int = 0) -> dict[str, float]:
-    """Statistics of the returns of ``EPISODES`` sampled episodes."""
-    stream = f"ladder/{snapshot.step}"
+def episode_scores(environment: str, snapshot: Snapshot, confirm: bool = False) -> dict[str, float]:
+    """Statistics of the returns of ``EPISODES`` sampled episodes, or of ``MANY`` others."""
+    episodes, stream = MANY if confirm else EPISODES, f"ladder/{snapshot.step}"
     returns, lengths = kit.episode_returns(
-        task(environment), snapshot, EPISODES, seed=seed, stream=stream
+        task(environment), snapshot, episodes, seed=int(confirm), stream=stream
     )
     return {
         "mean": float(returns.mean()),
@@ -65,7 +66,7 @@ def episode_scores(environment: str, snapshot: Snapshot, seed: int = 0) -> dict[
         "min": float(returns.min()),
         "max": float(returns.max()),
         "length": float(lengths.mean()),
-        "episodes": EPISODES,
+        "episodes": episodes,
     }
 
 
@@ -130,7 +131,7 @@ class Recipe:
         hyper: SAC's hyper-parameters that differ from its own.
         measure: the score that decides.
         targets: what it should be for each role; ``None``: the mean return of D4RL's file.
-        scores: what a snapshot's scores are.
+        scores: what a snapshot's scores are; the last argument asks for a second, independent look.
         assign: who has a role, given the snapshots, the measure and the target; ``None`` for nobody.
         keep: which snapshots are shipped, given all of them and the roles.
     """
@@ -142,7 +143,7 @@ class Recipe:
     targets: Mapping[str, float | None] = field(
         default_factory=lambda: dict.fromkeys(("medium", "expert"))
     )
-    scores: Callable[[str, Snapshot], dict[str, float]] = episode_scores
+    scores: Callable[[str, Snapshot, bool], dict[str, float]] = episode_scores
     assign: Callable[[list[Snapshot], str, float], list[dict[str, Any]] | None] = shares
     keep: Callable[[list[Snapshot], Mapping[str, list[dict[str, Any]]]], list[Snapshot]] = rungs
 
@@ -229,19 +230,30 @@ def make_ladder(
         raise UserError(
             f"the run {run.spec.id} has no snapshots yet. `o2okit data train {environment}` makes them."
         )
-    snapshots = []
-    for step in run.snapshots():
-        snapshot = policy(run, step)
-        scores = recipe.scores(environment, snapshot)
-        scores = {name: round(value, 4) for name, value in scores.items()}
-        snapshots.append(replace(snapshot, scores=scores))
-        report(f"{step:>9,} steps: {scores}")
+
+    def scored(snapshot: Snapshot, confirm: bool) -> Snapshot:
+        found = recipe.scores(environment, snapshot, confirm)
+        scores = {name: round(value, 4) for name, value in found.items()}
+        report(f"{snapshot.step:>9,} steps{' confirmed' * confirm}: {scores}")
+        return replace(snapshot, scores=scores)
+
+    snapshots = [scored(policy(run, step), False) for step in run.snapshots()]
+    # The best of many short tests is in part the luckiest: whoever gets a role is tested anew.
+    confirmed: set[int] = set()
+    while True:
+        found = {
+            name: recipe.assign(snapshots, recipe.measure, target)
+            for name, target in targets.items()
+        }
+        roles = {name: parts for name, parts in found.items() if parts is not None}
+        new = {part["step"] for parts in roles.values() for part in parts} - confirmed
+        if not new:
+            break
+        snapshots = [scored(each, True) if each.step in new else each for each in snapshots]
+        confirmed |= new
     best = max(snapshot.scores[recipe.measure] for snapshot in snapshots)
-    roles = {}
     for name, target in targets.items():
-        if (parts := recipe.assign(snapshots, recipe.measure, target)) is not None:
-            roles[name] = parts
-        reached = f"{parts}" if parts else f"not met: the snapshots reach up to {best:.4g}"
+        reached = roles.get(name, f"not met: the snapshots reach up to {best:.4g}")
         report(f"{name}: target {target:.6g} ({recipe.measure}), {reached}")
     kept = recipe.keep(snapshots, roles)
     if not kept:

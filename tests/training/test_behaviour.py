@@ -67,6 +67,32 @@ def test_a_ladder_is_written_with_its_record(run):
     assert again == behaviour.episode_scores("hopper", behaviour.policy(run, 40))
 
 
+def test_whoever_gets_a_role_is_tested_anew(run, monkeypatch):
+    """The first snapshot was lucky in its first test: the role goes to the next one."""
+    first = {40: 100.0, 80: 99.0, 120: 10.0}
+    second = {40: 50.0, 80: 101.0, 120: 10.0}
+
+    def scores(environment, snapshot, confirm):
+        return {"mean": (second if confirm else first)[snapshot.step], "length": 9.0}
+
+    monkeypatch.setitem(behaviour.RECIPES, "hopper", behaviour.Recipe(scores=scores))
+    made = {}
+    roles = behaviour.make_ladder(
+        run,
+        {"medium": 100.0},
+        write=lambda environment, snapshots, record: made.update({s.step: s for s in snapshots}),
+        report=lambda line: None,
+    )
+    assert roles == {"medium": [{"step": 80, "share": 1.0}]}
+    assert made[80].scores["mean"] == 101.0
+    once, again = (
+        behaviour.episode_scores("hopper", behaviour.policy(run, 40), confirm)
+        for confirm in (False, True)
+    )
+    assert (once["episodes"], again["episodes"]) == (behaviour.EPISODES, behaviour.MANY)
+    assert once["mean"] != again["mean"]
+
+
 def test_one_snapshot_close_to_the_target_is_enough_else_its_neighbours_share():
     rungs = [scored(1, 0.0, 20), scored(2, 100.0, 50), scored(3, 200.0, 100)]
     assert behaviour.shares(rungs, "mean", 96.0) == [{"step": 2, "share": 1.0}]

@@ -87,7 +87,7 @@ def shares(snapshots: list[Snapshot], measure: str, target: float) -> list[dict[
             )  # share of the second's episodes; rows are wanted
             first = (1 - episodes) * below.scores["length"]
             second = episodes * above.scores["length"]
-            part = round(second / (first + second), 4)
+            part = round(float(second / (first + second)), 4)
             return [
                 {"step": below.step, "share": round(1 - part, 4)},
                 {"step": above.step, "share": part},

@@ -69,11 +69,11 @@ def _list(args: argparse.Namespace) -> int:
 
     print(f"{'task':<28}{'D4RL file':>12}  here")
     for name, task in TASKS.items():
-        if task.dataset_file is None:
+        if not task.has_data:
             continue
-        size = FILES[name].bytes
+        size = FILES[name].bytes if name in FILES else 0
         here = next((place for place in where(name) if place.found), None)
-        shown = f"{size / 1e6:,.0f} MB" if size else "?"
+        shown = "none" if task.kit_only else f"{size / 1e6:,.0f} MB" if size else "?"
         print(f"{name:<28}{shown:>12}  {_line(here) if here else '-'}")
     print(
         "\n`o2okit data fetch TASK` downloads D4RL's file; `o2okit data where TASK` lists all places."

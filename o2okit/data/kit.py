@@ -7,6 +7,10 @@ AntMaze's recipe is in ``o2okit.data.kit_antmaze``; the locomotion tasks':
     medium-replay   every snapshot up to medium in turn, for as long as it was the run's policy
     medium-expert   half medium, half expert
 
+The pen's:
+
+    mixed           every snapshot from the first to the best, equal shares
+
 Numbered departures from D4RL:
     1. medium-replay stands for the replay buffer of one run. Each of about ten snapshots stands for the
        steps since the one before it, and uniform actions for those before the first update.
@@ -53,6 +57,8 @@ def recipe(name: str, policies: Ladder | None) -> list[Part]:
     if name == "medium-expert":
         halves = [recipe(half, policies) for half in ("medium", "expert")]
         return [Part(part.label, part.share / 2, part.snapshot) for half in halves for part in half]
+    if name == "mixed":
+        return [_part(rung, 1 / len(policies.snapshots)) for rung in policies.snapshots]
     if name == "medium-replay":
         last = max(snapshot.step for snapshot, _ in policies.role("medium"))
         rungs = [snapshot for snapshot in policies.snapshots if snapshot.step <= last]
@@ -133,7 +139,7 @@ def collect_parts(
     seed: int,
     progress: Callable[[int], Any] = lambda rows: None,
 ) -> tuple[Fields, dict[str, Any]]:
-    """Collects a locomotion dataset: every part of its recipe has its share of the rows.
+    """Collects a dataset of sampled episodes: every part of its recipe has its share of the rows.
 
     Returns:
         Fields ``[rows, ...]`` of D4RL's format, and how they came about.
@@ -148,13 +154,13 @@ def collect_parts(
             pieces[-1]["timeouts"][-1:] |= ~pieces[-1]["terminals"][-1:]
     fields = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
     return fields, {
-        "recipe": f"D4RL's, {where.quality}, with the kit's policies",
+        "recipe": f"{'the kit' if where.kit_only else 'D4RL'}'s, {where.quality}, with the kit's policies",
         "parts": [{"label": part.label, "share": part.share} for part in parts],
     }
 
 
 def robot_policies(where: Task) -> Ladder | None:
-    """The ladder of a locomotion task's robot; ``None`` where nobody but chance acts."""
+    """The ladder of a task's robot; ``None`` where nobody but chance acts."""
     return None if where.quality == "random" else ladder(where.environment)
 
 
@@ -169,6 +175,7 @@ class Collection(NamedTuple):
 
 COLLECTIONS = {
     "locomotion": Collection(robot_policies, recipe, collect_parts),
+    "adroit": Collection(robot_policies, recipe, collect_parts),
     "antmaze": Collection(kit_antmaze.policies, kit_antmaze.recipe, kit_antmaze.collect),
 }
 
@@ -179,10 +186,11 @@ def plan(name: str) -> tuple[Any, Ladder | None]:
     Raises ``UserError`` where the kit can't build it: the message says why and what else there is.
     """
     where = task(name)
-    if where.family not in COLLECTIONS or where.quality is None:
+    buildable = where.kit_only or where.family in ("locomotion", "antmaze")
+    if where.quality is None or not buildable:
         raise UserError(
             f"the kit has no recipe for {name!r}; it builds the datasets of the locomotion and AntMaze "
-            f"tasks. Put D4RL's file where `o2okit data where {name}` looks."
+            f"tasks and pen-mixed. Put D4RL's file where `o2okit data where {name}` looks."
         )
     collection = COLLECTIONS[where.family]
     policies = collection.policies(where)

@@ -105,12 +105,13 @@ def where(task: str) -> list[Place]:
     Raises ``UserError`` for a task that is unknown or has no data (the binary ones, ``hopper``).
     """
     _check(task)
-    places, file, folder = [], FILES[task], data_folder()
-    candidates = [folder / file.name, folder / file.path] if folder else []
-    for path in (*candidates, d4rl_folder() / file.name):
-        found = path.is_file()
-        wrong = found and size_differs(path, file)
-        places.append(Place("d4rl", path, found, found and not wrong, wrong or ""))
+    places, folder = [], data_folder()
+    if (file := FILES.get(task)) is not None:
+        candidates = [folder / file.name, folder / file.path] if folder else []
+        for path in (*candidates, d4rl_folder() / file.name):
+            found = path.is_file()
+            wrong = found and size_differs(path, file)
+            places.append(Place("d4rl", path, found, found and not wrong, wrong or ""))
     if task in minari.counterparts():
         known = minari.counterparts()[task]
         path = minari_folder() / known.id
@@ -151,8 +152,9 @@ def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Pla
     size = f" of {rows:,} rows" if rows is not None else ""
     raise UserError(
         f"no dataset of {task}{size} was found (source {source!r}). Looked at:{looked or ' no place'}\n"
-        f"`o2okit data fetch {task}` downloads D4RL's file. `o2okit data build {task}` builds the kit's, "
-        "where it can be built. O2OKIT_DATA_DIR names a folder that holds D4RL's files."
+        + (f"`o2okit data fetch {task}` downloads D4RL's file. " if task in FILES else "")
+        + f"`o2okit data build {task}` builds the kit's, where it can be built. O2OKIT_DATA_DIR names a "
+        "folder that holds D4RL's files."
     )
 
 
@@ -234,7 +236,7 @@ def _verified(path: Path, file: File, *, named: bool) -> dict[str, Any]:
 # --- helpers --------------------------------------------------------------------------------------
 def _check(task: str) -> Task:
     found = find_task(task)
-    if found.quality and not found.dataset_file:
+    if found.quality and not found.has_data:
         raise UserError(
             f"{task} has no dataset that o2okit can read: its data are pickled .npy files, which can execute "
             f"anything when they are opened, and can't be built. Use {found.environment}-cloned-v1 instead "

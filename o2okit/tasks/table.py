@@ -164,6 +164,7 @@ HANDS = {  # class, observations, actions, horizon, scores that count as 0 and 1
         "the ball is within 10 cm of the target",
     ),
 }
+PRACTISED = "pen"  # the one that is learnt without demonstrations (specs/tasks.md 6)
 
 
 def _adroit() -> Iterator[Task]:
@@ -176,16 +177,29 @@ def _adroit() -> Iterator[Task]:
             "environment": hand,
             "success": success,
         }
+        # Success does not end an episode, so that there are no outcomes.
+        dense = {
+            "vector": _lazily("adroit", cls, horizon=horizon),
+            "reference": reference,
+            **common,
+        }
+        yield Task(hand, note=f"{SOLVER}.", **dense)  # no dataset: training from scratch
         for quality in ("expert", "cloned"):
             yield Task(
                 f"{hand}-{quality}-v1",
-                # Success does not end an episode, so that there are no outcomes.
-                _lazily("adroit", cls, horizon=horizon),
                 quality=quality,
-                reference=reference,
                 dataset_file=f"hand_dapg_v1/{hand}-{quality}-v1.hdf5",
                 note=f"{SOLVER}; the data descend from human demonstrations: the kit can't build them.",
-                **common,
+                **dense,
+            )
+        if hand == PRACTISED:
+            yield Task(
+                f"{hand}-mixed",
+                quality="mixed",
+                kit_only=True,
+                note="The kit's own data, of policies trained on the dense reward from first to best: no "
+                "demonstrations as in D4RL's.",
+                **dense,
             )
         yield Task(
             f"{hand}-binary-v0",
@@ -196,7 +210,9 @@ def _adroit() -> Iterator[Task]:
             scored="success",
             sparse=True,
             note="Its data (mj_envs' .npy files) descend from human demonstrations and can't be "
-            f"built; train on {hand}-cloned-v1 instead and say so.",
+            f"built; train on {hand}-cloned-v1 instead"
+            + (f" (or the kit's {hand}-mixed)" if hand == PRACTISED else "")
+            + " and say so.",
             **common,
         )
 

@@ -30,6 +30,7 @@ class Task:
         scored: what the normalised score is computed from: an episode's ``return``, or the fraction
             of episodes with the outcome ``success``.
         dataset_file: path below the root of D4RL's files; ``None`` where there is none that could be read.
+        kit_only: the dataset is the kit's own, with nothing of D4RL's to compare it with.
         sparse: the reward says only whether the task is done.
         success: what success is, in words; empty where only the return counts.
         padding: how many observations, the last ones, are always 0: ant's contact forces.
@@ -50,10 +51,16 @@ class Task:
     reference: tuple[float, float] | None = None
     scored: str = "return"
     dataset_file: str | None = None
+    kit_only: bool = False
     sparse: bool = False
     success: str = ""
     padding: int = 0
     note: str = ""
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it has a dataset that can be read or built."""
+        return self.dataset_file is not None or self.kit_only
 
     @property
     def failure_reward(self) -> float | None:

@@ -153,6 +153,7 @@ RECIPES = {
     **{robot: Recipe() for robot in ("halfcheetah", "hopper")},
     "walker2d": Recipe(hyper=FAST),
     "ant": Recipe(hyper=FAST, targets={"medium": 3000.0, "expert": 3880.0}),  # D4RL's are not known
+    "pen": Recipe(hyper=FAST, targets={}),
     "ant-controller": Recipe(  # OGBench's
         steps=400_000,
         learning_starts=10_000,

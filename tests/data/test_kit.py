@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from o2okit.data import d4rl, kit, policies
+from o2okit.data import d4rl, kit, policies, sources
 from o2okit.data.hdf5 import read_rows
 from o2okit.data.policies import Snapshot, ladder, write_ladder
 from o2okit.errors import UserError
@@ -16,9 +16,8 @@ from o2okit.tasks import Key, task
 HOPPER = task("hopper-medium-v2")
 
 
-def snapshot(step: int, seed: int) -> Snapshot:
+def snapshot(step: int, seed: int, sizes: tuple[int, ...] = (11, 8, 8, 6)) -> Snapshot:
     rng = torch.Generator().manual_seed(seed)
-    sizes = (11, 8, 8, 6)
     layers = tuple(
         (torch.randn(b, a, generator=rng) / a, torch.zeros(b)) for a, b in itertools.pairwise(sizes)
     )
@@ -200,3 +199,22 @@ def test_what_cannot_be_built_is_named(shipped, name, message, tmp_path):
     with pytest.raises(UserError, match=message):
         kit.build(name, 2_000, tmp_path / "x.hdf5")
     assert not list(tmp_path.glob("*.hdf5"))
+
+
+def test_the_pens_data_are_the_kits_own_and_come_from_every_snapshot(tmp_path, monkeypatch):
+    monkeypatch.setattr(policies, "FOLDER", tmp_path)
+    monkeypatch.setenv("O2OKIT_DATA_DIR", str(tmp_path))
+    with pytest.raises(UserError, match="no behaviour policies for 'pen'"):
+        kit.build("pen-mixed", 100, tmp_path / "none.hdf5")
+    with pytest.raises(UserError, match=r"no recipe for .pen-cloned-v1.*and pen-mixed"):
+        kit.build("pen-cloned-v1", 100, tmp_path / "none.hdf5")
+    rungs = [snapshot(step, step, (45, 8, 48)) for step in (1, 2)]
+    write_ladder("pen", rungs, {"roles": {}, "run": {"learning_starts": 0}}, tmp_path)
+    path = kit.build("pen-mixed", 200, sources.kit_file("pen-mixed", 200))
+    data = sources.load("pen-mixed")
+    assert path.name == "kit-pen-mixed-200.hdf5"
+    assert (data.source, data.observations.shape[1], data.actions.shape[1]) == ("kit", 45, 24)
+    assert data.provenance["recipe"] == "the kit's, mixed, with the kit's policies"
+    assert [part["share"] for part in data.provenance["parts"]] == [0.5, 0.5]
+    assert [place.source for place in sources.where("pen-mixed")] == ["kit"]
+    assert "pen-mixed" in task("pen-binary-v0").note

@@ -16,6 +16,8 @@ import o2okit
 from o2okit.errors import UserError
 from o2okit.profiles import PROFILES
 
+EXTRA = ("h5py", "mujoco")  # of the extra ``data``
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. ``UserError`` becomes a message and status 2."""
@@ -26,6 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except UserError as error:
         print(f"o2okit: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        print(
+            f"o2okit: datasets need {error.name}. Install the extra: pip install 'o2okit[data]'.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(

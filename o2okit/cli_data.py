@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from o2okit.errors import UserError
@@ -22,45 +21,29 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     actions = data.add_subparsers(metavar="ACTION", required=True)
 
     command = actions.add_parser("list", help="the tasks with data and what is on this machine")
-    command.set_defaults(command=_with_h5py(_list))
+    command.set_defaults(command=_list)
 
     command = actions.add_parser("where", help="where a task's dataset is looked for")
     command.add_argument("task")
-    command.set_defaults(command=_with_h5py(_where))
+    command.set_defaults(command=_where)
 
     command = actions.add_parser("check", help="is a D4RL HDF5 file fit for use?")
     command.add_argument("file")
     command.add_argument("--task", help="otherwise taken from the file's name, if that is D4RL's")
-    command.set_defaults(command=_with_h5py(_check))
+    command.set_defaults(command=_check)
 
     command = actions.add_parser("fetch", help="download D4RL's files, checked and resumable")
     command.add_argument("task", nargs="+")
-    command.set_defaults(command=_with_h5py(_fetch))
+    command.set_defaults(command=_fetch)
 
     command = actions.add_parser("show", help="statistics of a dataset beside the published ones")
     command.add_argument("task")
     command.add_argument("--source", default="auto", help=SOURCE)
     command.add_argument("--rows", type=int, metavar="N", help="only the first N rows")
     command.add_argument("--figure", metavar="FILE", help="a picture, too: .png, .pdf or .svg")
-    command.set_defaults(command=_with_h5py(_show))
+    command.set_defaults(command=_show)
 
     return actions
-
-
-def _with_h5py(
-    command: Callable[[argparse.Namespace], int],
-) -> Callable[[argparse.Namespace], int]:
-    def run(args: argparse.Namespace) -> int:
-        try:
-            return command(args)
-        except ModuleNotFoundError as error:
-            if error.name != "h5py":
-                raise
-            raise UserError(
-                "datasets need h5py. Install the extra: pip install 'o2okit[data]'."
-            ) from error
-
-    return run
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -177,10 +177,13 @@ def test_show_refuses_what_it_cannot_do(capsys, fields, arguments, said):
 
 
 # --- the command ----------------------------------------------------------------------------------
-def test_without_h5py_the_extra_is_named():
+@pytest.mark.parametrize(
+    "arguments", [["data", "list"], ["data", "build", TASK], ["pretrain", TASK, "bc"]]
+)
+def test_without_h5py_the_extra_is_named(arguments):
     code = (
         "import sys; sys.modules['h5py'] = None\n"
-        "from o2okit.cli import main; sys.exit(main(['data', 'list']))"
+        f"from o2okit.cli import main; sys.exit(main({arguments}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 
 import o2okit
 from o2okit.data import kit_antmaze
@@ -106,29 +107,27 @@ def collect(
         Fields of D4RL's format, ``[N, ...]``, ``N >= rows``.
     """
     n = side_by_side(rows)
-    env = where.vector([Key(seed, f"{stream}/start/{i}") for i in range(n)])
-    rng = generator(seed, f"{stream}/actions")
-    return roll_out(
-        env, lambda obs: act(snapshot, obs, where.act_size, rng), rows, progress=progress
-    )
+    env, chooses = _set_up(where, snapshot, n, seed, stream)
+    return roll_out(env, chooses, rows, progress=progress)
 
 
 def episode_returns(
     where: Task, snapshot: Snapshot | None, episodes: int, *, seed: int, stream: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns and lengths ``[episodes]`` of as many sampled episodes."""
-    env = where.vector([Key(seed, f"{stream}/start/{i}") for i in range(episodes)])
+    fields = roll_out(*_set_up(where, snapshot, episodes, seed, stream), episodes)  # one each
+    ends = np.flatnonzero(fields["terminals"] | fields["timeouts"])
+    returns = np.diff(np.cumsum(fields["rewards"], dtype=np.float64)[ends], prepend=0.0)
+    return returns, np.diff(ends, prepend=-1)
+
+
+def _set_up(
+    where: Task, snapshot: Snapshot | None, n: int, seed: int, stream: str
+) -> tuple[VectorEnv, Callable[[np.ndarray], np.ndarray]]:
+    """``n`` environments and who acts in them."""
+    env = where.vector([Key(seed, f"{stream}/start/{i}") for i in range(n)])
     rng = generator(seed, f"{stream}/actions")
-    obs, _ = env.reset()
-    returns, lengths = np.zeros(episodes), np.zeros(episodes)
-    active = np.ones(episodes, dtype=bool)
-    while active.any():
-        actions = act(snapshot, obs, where.act_size, rng)
-        obs, reward, terminated, truncated, _ = env.step(actions, active)
-        returns += np.where(active, reward, 0.0)
-        lengths += active
-        active &= ~(terminated | truncated)
-    return returns, lengths
+    return env, lambda obs: act(snapshot, obs, where.act_size, rng)
 
 
 def collect_parts(

@@ -152,6 +152,6 @@ def _write(result: Result, name: str) -> int:
     from o2okit import paths
 
     files = result.save(paths.figures(result.profile) / "cells", name)
-    print(result.summary().round(1).to_string(index=False))
+    print(result.summary("final", "last-10").round(1).to_string(index=False))
     print("\n".join(str(file) for file in files))
     return 0

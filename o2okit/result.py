@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,17 +78,18 @@ class Result:
             return None
         return float(normalised_score(self.task, episode_returns(self.dataset).mean()))
 
-    def summary(self, statistic: str = "final") -> pd.DataFrame:
+    def summary(self, *statistics: str) -> pd.DataFrame:
         """Per backbone, method and phase: mean of a statistic over seeds, its 95 % bootstrap interval.
 
         Args:
-            statistic: name in ``report.curves.CURVES``.
+            statistics: names in ``report.curves.CURVES``; default: ``final``.
 
         Raises:
-            UserError: the statistic is unknown.
+            UserError: a statistic is unknown.
         """
         rows = []
-        for cell, part in self.frame.groupby(CELL, sort=False):
+        cells = self.frame.groupby(CELL, sort=False)
+        for statistic, (cell, part) in itertools.product(statistics or ("final",), cells):
             scores = [
                 curve_statistic(statistic, curve["score"], curve["step"])
                 for _, curve in part.groupby("seed")
@@ -139,7 +141,7 @@ class Result:
         artefacts.stamp(ax.figure, self.label())
         files = artefacts.save(folder, name, ax.figure, self.frame)
         plt.close(ax.figure)
-        summary, data = self.summary(), self.dataset
+        summary, data = self.summary("final", "last-10"), self.dataset
         files.append(artefacts.save_table(folder, f"{name}.summary", summary))
         where = [run.folder.environment() for run in self.runs]
         record = {

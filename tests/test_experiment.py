@@ -140,7 +140,9 @@ def test_several_backbones_in_one_result(tmp_path):
     labels = [text.get_text() for text in result.plot().get_legend().get_texts()]
     assert labels == ["bc, offline", "td3+bc, offline", "data"]
     files = result.save(tmp_path, "offline")
-    assert pd.read_csv(tmp_path / "offline.summary.csv")["backbone"].tolist() == ["bc", "td3+bc"]
+    written = pd.read_csv(tmp_path / "offline.summary.csv")
+    assert written["backbone"].tolist() == ["bc", "td3+bc"] * 2
+    assert written["statistic"].tolist() == ["final"] * 2 + ["last-10"] * 2
     assert len(files) == 5
 
 
@@ -158,7 +160,8 @@ def test_from_scratch_one_run_serves_all_datasets_of_an_environment(tmp_path, mo
     assert again.frame.equals(result.frame)
     assert result.plot().get_xlabel() == "environment steps"
     assert len(result.save(tmp_path, "hopper.scratch")) == 5
-    assert o2okit.scratch("pen-cloned-v1", "td3", **small).task == "pen-cloned-v1"
+    assert o2okit.scratch("pen-cloned-v1", "td3", **small).task == "pen"
+    assert o2okit.scratch("pen-binary-v0", "td3", **small).task == "pen-binary-v0"
 
 
 def test_a_damaged_file_of_d4rl_is_named_not_passed_over(monkeypatch, tmp_path):

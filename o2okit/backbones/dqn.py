@@ -63,6 +63,7 @@ class DQN(Agent):
         self.q = StackedMLP(seeds, sizes, one_hot=True, name="q", device=self.device)
         self.target_q = self.q.copy()
         self._every_obs = torch.arange(self.obs_size, device=self.device).expand(len(seeds), -1)
+        self._best = torch.empty(len(seeds), self.obs_size, device=self.device)
         self.adam = Adam([self.q], self.hyper.lr)
         self._tabulate()
 
@@ -75,8 +76,11 @@ class DQN(Agent):
 
     @torch.no_grad()
     def _tabulate(self) -> None:
-        """max_a Q_θ' of every observation, ``[R, S]``: the target network rests between copies."""
-        self._best = self.target_q(self._every_obs).amax(-1)
+        """max_a Q_θ' of every observation, ``[R, S]``: the target network rests between copies.
+
+        In place: a CUDA graph goes on reading where it was recorded.
+        """
+        self._best.copy_(self.target_q(self._every_obs).amax(-1))
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """TD loss ``[R]`` and its metrics ``[R]``."""

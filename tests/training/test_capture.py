@@ -14,8 +14,7 @@ from o2okit.streams import Streams
 from o2okit.tasks import task
 from o2okit.training import capture
 
-TASK = task("hopper")
-CONTINUOUS = [name for name, backbone in BACKBONES.items() if not backbone.discrete]
+TASK, MAZE = task("hopper"), task("toy-maze")
 SEEDS, B = (3, 8), 16
 # What would make the host wait for the GPU, or copy from the host's memory, in the middle of an update.
 WAITS = {"_local_scalar_dense", "nonzero", "lift_fresh", "lift_fresh_copy", "is_nonzero"}
@@ -23,37 +22,37 @@ WAITS = {"_local_scalar_dense", "nonzero", "lift_fresh", "lift_fresh_copy", "is_
 
 def make(name, device="cpu"):
     cls = BACKBONES[name]
-    hyper = {"batch_size": B, "hidden": (16, 16), "critic_hidden": (16, 16)}
+    hyper = {"batch_size": B, "hidden": (16, 16)}
+    hyper |= {"target_period": 4} if cls.discrete else {"critic_hidden": (16, 16)}
     if name == "iql":
         hyper["cosine_steps"] = 20
-    return cls(TASK, [complete(cls.Hyperparameters, hyper)] * len(SEEDS), SEEDS, device)
+    where = MAZE if cls.discrete else TASK
+    return cls(where, [complete(cls.Hyperparameters, hyper)] * len(SEEDS), SEEDS, device)
 
 
-def minibatch(step, device="cpu"):
+def minibatch(name, step, device="cpu"):
     rng = torch.Generator().manual_seed(step)
-    obs, next_obs = torch.randn(2, len(SEEDS), B, TASK.obs_size, generator=rng)
-    action = torch.rand(len(SEEDS), B, TASK.act_size, generator=rng) * 2 - 1
+    if BACKBONES[name].discrete:
+        obs, next_obs = torch.randint(MAZE.obs_size, (2, len(SEEDS), B), generator=rng)
+        action = torch.randint(MAZE.act_size, (len(SEEDS), B), generator=rng)
+    else:
+        obs, next_obs = torch.randn(2, len(SEEDS), B, TASK.obs_size, generator=rng)
+        action = torch.rand(len(SEEDS), B, TASK.act_size, generator=rng) * 2 - 1
     reward, returns = torch.randn(2, len(SEEDS), B, generator=rng)
     ends = (torch.rand(len(SEEDS), B, generator=rng) < 0.2).float()
     return Batch(*(x.to(device) for x in (obs, action, reward, next_obs, ends, returns)))
 
 
-def learn(agent, batch, draws):
-    agent.schedule()
-    agent.learn(batch, draws)
-    agent.updates += 1
-
-
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_fixed_memory_gives_the_same_updates(name):
     plain, fixed, draws = make(name), make(name), capture.FixedDraws()
-    streams, memory = Streams(SEEDS, "offline"), minibatch(0)
+    streams, memory = Streams(SEEDS, "offline"), minibatch(name, 0)
     for step in range(6):
-        plain.update(minibatch(step), streams.at(step))
-        for place, value in zip(memory, minibatch(step), strict=True):
+        plain.update(minibatch(name, step), streams.at(step))
+        for place, value in zip(memory, minibatch(name, step), strict=True):
             place.copy_(value)
         draws.load(streams.at(step))
-        learn(fixed, memory, draws)
+        fixed.update(memory, draws)
     for key, value in plain.state().items():
         assert torch.equal(value, fixed.state()[key]), key
 
@@ -72,27 +71,27 @@ class Record(TorchDispatchMode):
 
 def memory_of(agent):
     parts = vars(agent).values()
-    places = [part.flat.data_ptr() for part in parts if isinstance(part, Stacked)]
+    places = [part.data_ptr() for part in parts if isinstance(part, torch.Tensor)]
+    places += [part.flat.data_ptr() for part in parts if isinstance(part, Stacked)]
     for adam in (part for part in parts if isinstance(part, Adam)):
         places += [tensor.data_ptr() for tensor in (adam.steps, *adam.first, *adam.second)]
     return places
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_updates_of_one_branch_do_the_same_work_in_place_and_never_wait(name):
     agent, streams, seen = make(name), Streams(SEEDS, "offline"), {}
-    draws, memory = capture.FixedDraws(), minibatch(0)
+    draws, memory, places = capture.FixedDraws(), minibatch(name, 0), memory_of(agent)
     for step in range(10):
         draws.load(streams.at(step))
         agent.schedule()
         branch = agent.branch()
-        before = memory_of(agent)
         with Record() as record:
             agent.learn(memory, draws)
         agent.updates += 1
         if step < 2 * capture.EAGER:
             continue
-        assert memory_of(agent) == before
+        assert memory_of(agent) == places
         assert len(record.names) > 10
         assert not WAITS & set(record.names)
         assert seen.setdefault(branch, record.names) == record.names
@@ -120,13 +119,13 @@ def test_a_capturable_optimiser_reads_its_rate_from_memory():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_captured_updates_equal_eager_ones_on_a_gpu(name):
     eager, recorded = make(name, "cuda"), make(name, "cuda")
     update, streams = capture.CapturedUpdate(recorded), Streams(SEEDS, "offline", "cuda")
     for step in range(20):
-        eager.update(minibatch(step, "cuda"), streams.at(step))
-        metrics = update(minibatch(step, "cuda"), streams.at(step))
+        eager.update(minibatch(name, step, "cuda"), streams.at(step))
+        metrics = update(minibatch(name, step, "cuda"), streams.at(step))
     assert update._graphs
     assert all(value.isfinite().all() for value in metrics.values())
     for key, value in eager.state().items():

@@ -11,7 +11,7 @@ else the kit's, which is built on the spot.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import settings
 from o2okit.data import Dataset, kit, sources
 from o2okit.errors import UserError, unknown
+from o2okit.methods import METHODS
 from o2okit.profiles import check_profile, default_profile
 from o2okit.result import Result
-from o2okit.tasks import TASKS
+from o2okit.tasks import TASKS, normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import RunSpec, train
 from o2okit.training.progress import Progress
@@ -131,8 +132,8 @@ def pretrain(
         UserError: a name or a value is wrong, or there is no dataset.
     """
     profile = check_profile(profile or default_profile())
+    backbones, seeds = _names("backbone", backbone, BACKBONES), _seeds(seeds, profile)
     data = dataset(task, source=source, rows=AMOUNTS[profile].rows, ant_obs=ant_obs)
-    backbones, seeds = _names(backbone), _seeds(seeds, profile)
     specs = _offline(task, backbones, data, profile, seeds, steps, hyper, ant_obs)
     return Result(train(specs, device=device, label=task), data, profile)
 
@@ -167,9 +168,10 @@ def finetune(
         UserError: a name or a value is wrong, or there is no dataset.
     """
     profile = check_profile(profile or default_profile())
-    amounts, backbones, methods = AMOUNTS[profile], _names(backbone), _names(method)
+    amounts, seeds = AMOUNTS[profile], _seeds(seeds, profile)
+    backbones = _names("backbone", backbone, BACKBONES)
+    methods = _names("method", method, METHODS)
     data = dataset(task, source=source, rows=amounts.rows, ant_obs=ant_obs)
-    seeds = _seeds(seeds, profile)
     offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, ant_obs)
     specs = []
     for start, name in itertools.product(offline, methods):
@@ -215,10 +217,11 @@ def scratch(
         steps: environment steps; default: the profile's.
 
     Raises:
-        UserError: a name or a value is wrong.
+        UserError: a name or a value is wrong, or the task has no score to compare.
     """
     profile = check_profile(profile or default_profile())
     amounts, wanted = AMOUNTS[profile], find_task(task)
+    normalised_score(task, 0.0)  # refused now, not after the training
     alike = (
         name
         for name, other in TASKS.items()
@@ -233,14 +236,14 @@ def scratch(
             "online",
             amounts.online_steps if steps is None else steps,
             seed,
-            hyper=hyper or {},
+            hyper=settings(name, wanted, None, hyper),
             replay="online",
             learning_starts=RANDOM_STEPS,
             ant_obs=ant_obs,
             eval_every=amounts.offline_every,
             eval_episodes=amounts.episodes,
         )
-        for name in _names(backbone)
+        for name in _names("backbone", backbone, BACKBONES)
         for seed in _seeds(seeds, profile)
     ]
     return Result(train(specs, device=device, label=task), None, profile)
@@ -260,8 +263,6 @@ def _offline(
     steps = amounts.offline_steps if steps is None else steps
     specs = []
     for backbone in backbones:
-        if backbone not in BACKBONES:
-            raise unknown("backbone", backbone, BACKBONES)
         given = BACKBONES[backbone].paced(steps) | dict(hyper or {})
         own = settings(backbone, find_task(task), data, given)
         specs += [
@@ -282,8 +283,14 @@ def _offline(
     return specs
 
 
-def _names(given: str | Sequence[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
+def _names(kind: str, given: str | Sequence[str], allowed: Collection[str]) -> list[str]:
+    names = [given] if isinstance(given, str) else list(given)
+    for name in names:
+        if name not in allowed:
+            raise unknown(kind, name, allowed)
+    if not 0 < len(set(names)) == len(names):
+        raise UserError(f"{kind} must be a name or a list of different ones; got {given!r}.")
+    return names
 
 
 def _seeds(seeds: int | Sequence[int] | None, profile: str) -> list[int]:

@@ -82,6 +82,9 @@ def test_replay_of_plain_fine_tuning():
     [
         ({"task": "hoper-random-v2"}, "Did you mean 'hopper-random-v2'"),
         ({"backbone": "iqll"}, "Did you mean 'iql'"),
+        ({"backbone": []}, "backbone must be a name or a list of different ones"),
+        ({"backbone": ["iql", "iql"]}, "backbone must be a name or a list of different ones"),
+        ({"method": []}, "method must be a name or a list of different ones"),
         ({"method": "naif"}, "unknown method"),
         ({"profile": "smok"}, "Did you mean 'smoke'"),
         ({"seeds": 0}, "number of seeds"),
@@ -162,6 +165,27 @@ def test_from_scratch_one_run_serves_all_datasets_of_an_environment(tmp_path, mo
     assert len(result.save(tmp_path, "hopper.scratch")) == 5
     assert o2okit.scratch("pen-cloned-v1", "td3", **small).task == "pen"
     assert o2okit.scratch("pen-binary-v0", "td3", **small).task == "pen-binary-v0"
+
+
+def test_from_scratch_has_the_settings_of_the_task_and_needs_a_score(monkeypatch):
+    small = {"seeds": 1, "profile": "smoke", "hyper": SMALL}
+    (run,) = o2okit.scratch("antmaze-umaze-v2", "iql", **small).runs
+    assert [run.spec.hyper[name] for name in ("expectile", "beta", "reward_bias")] == [0.9, 10, -1]
+    (run,) = o2okit.scratch("hopper", "iql", **small).runs
+    assert run.spec.hyper["reward_scale"] == 1.0, "that one is the dataset's"
+    monkeypatch.setattr(experiment, "train", None)
+    for name, backbone in (("ant-controller", "sac"), ("toy-maze", "dqn")):
+        with pytest.raises(UserError, match="no reference scores"):
+            o2okit.scratch(name, backbone, seeds=1, profile="smoke")
+
+
+def test_mistakes_are_refused_before_a_dataset_is_built(monkeypatch):
+    monkeypatch.setattr(experiment, "dataset", None)
+    for wrong in ({"backbone": "iqll"}, {"seeds": 0}, {"method": "naif"}):
+        with pytest.raises(UserError):
+            o2okit.finetune(TASK, **{"backbone": "iql", "profile": "smoke", **wrong})
+    with pytest.raises(UserError):
+        o2okit.pretrain(TASK, "iqll", profile="smoke")
 
 
 def test_a_damaged_file_of_d4rl_is_named_not_passed_over(monkeypatch, tmp_path):

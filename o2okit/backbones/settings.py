@@ -48,18 +48,22 @@ TABLE: dict[tuple[str, str, str], dict[str, Any]] = {
 
 
 def settings(
-    backbone: str, task: Task, dataset: Dataset, given: Mapping[str, Any] | None = None
+    backbone: str, task: Task, dataset: Dataset | None, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The hyper-parameters of a run that differ from the backbone's defaults.
 
     Args:
         backbone: its name.
         task: the task.
-        dataset: some settings depend on it.
+        dataset: some settings depend on it; ``None`` leaves those out.
         given: values that take the place of the table's.
 
     Raises:
         UserError: the dataset does not determine one of them.
     """
     changes = TABLE.get((backbone, task.family, task.scored), {}) | dict(given or {})
-    return {name: value(dataset) if callable(value) else value for name, value in changes.items()}
+    return {
+        name: value(dataset) if callable(value) else value
+        for name, value in changes.items()
+        if dataset is not None or not callable(value)
+    }

@@ -110,20 +110,24 @@ class Result:
         return pd.DataFrame(rows)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Normalised score against steps: mean and range over seeds, online after offline."""
+        """Normalised score against steps: mean and range over seeds, online after offline.
+
+        Plain fine-tuning has the colour of its backbone, each other method one of its own.
+        """
         style()
         ax = ax or plt.subplots(figsize=(6, 3.5), layout="constrained")[1]
         frame = self.frame
         offline = frame[frame["phase"] == "offline"]
         offset = int(offline["step"].max()) if len(offline) else 0
+        colours: dict[str, str] = {}
         for (backbone, method, phase), part in frame.groupby(CELL, sort=False):
             curve = part.groupby("step")["score"].agg(["mean", "min", "max"])
             steps = curve.index + (offset if phase == "online" else 0)
             name = backbone if method in ("", "naive") else f"{backbone} + {method}"
-            (line,) = ax.plot(steps, curve["mean"], label=f"{name}, {phase}")
-            ax.fill_between(
-                steps, curve["min"], curve["max"], color=line.get_color(), alpha=0.2, linewidth=0
-            )
+            label = None if name in colours else name
+            colour = colours.setdefault(name, f"C{len(colours)}")
+            ax.plot(steps, curve["mean"], color=colour, label=label)
+            ax.fill_between(steps, curve["min"], curve["max"], color=colour, alpha=0.2, linewidth=0)
         if (frame["phase"] == "online").any():
             ax.axvline(offset, color="0.6", linewidth=0.8)
         if self.data_score is not None:

@@ -65,7 +65,10 @@ def test_summary_plot_and_files(tmp_path):
     with pytest.raises(UserError, match="unknown statistic"):
         result.summary("bset")
     ax = result.plot()
-    assert [max(line.get_xdata()) for line in ax.lines[:2]] == [60, 120]
+    offline, online = ax.lines[:2]
+    assert [max(line.get_xdata()) for line in (offline, online)] == [60, 120]
+    assert offline.get_color() == online.get_color()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["td3+bc", "data"]
     files = result.save(tmp_path, "cell")
     assert sorted(file.suffix for file in files) == [".csv", ".csv", ".json", ".pdf", ".png"]
     assert all(file.stat().st_size > 100 for file in files)
@@ -141,7 +144,7 @@ def test_several_backbones_in_one_result(tmp_path):
     mean = normalised_score(TASK, episode_returns(result.dataset).mean())
     assert summary["data"].tolist() == pytest.approx([mean, mean])
     labels = [text.get_text() for text in result.plot().get_legend().get_texts()]
-    assert labels == ["bc, offline", "td3+bc, offline", "data"]
+    assert labels == ["bc", "td3+bc", "data"]
     files = result.save(tmp_path, "offline")
     written = pd.read_csv(tmp_path / "offline.summary.csv")
     assert written["backbone"].tolist() == ["bc", "td3+bc"] * 2
@@ -149,12 +152,14 @@ def test_several_backbones_in_one_result(tmp_path):
     assert len(files) == 5
 
 
-def test_from_scratch_one_run_serves_all_datasets_of_an_environment(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(experiment, "RANDOM_STEPS", 20)
+def test_from_scratch_one_run_serves_all_datasets_of_an_environment(tmp_path, capsys):
     small = {"seeds": 1, "profile": "smoke", "hyper": SMALL}
     result = o2okit.scratch("hopper-medium-v2", **small)
     assert [run.spec.task for run in result.runs] == ["hopper"]
     assert result.runs[0].spec.learning_starts == 20
+    assert result.runs[0].agent().updates == 40
+    with pytest.raises(UserError, match="begins after 20 random steps"):
+        o2okit.scratch("hopper", steps=20, **small)
     assert result.label() == "no data, from scratch · profile smoke, steps: 60 online · seeds 0"
     assert result.summary()["phase"].tolist() == ["online"]
     capsys.readouterr()

@@ -35,6 +35,7 @@ EPISODES = 20  # that score a snapshot
 MANY = 100  # other ones, that confirm it
 RUNGS = 10
 CLOSE = 0.05  # of the target: one snapshot alone is good enough
+NEAR = 0.10  # the same where there is nothing better
 
 
 def policy(run: Run, step: int) -> Snapshot:
@@ -73,12 +74,18 @@ def episode_scores(environment: str, snapshot: Snapshot, confirm: bool = False) 
 def shares(snapshots: list[Snapshot], measure: str, target: float) -> list[dict[str, Any]] | None:
     """Who collects a quality whose episodes should reach ``target`` on average.
 
-    The first snapshot close to it alone, else the first two neighbours on either side of it. ``None``
-    where no two neighbours lie on either side of it.
+    The first snapshot close to it alone, else the first two neighbours on either side of it, else the
+    first snapshot near it alone. ``None`` where there are none of these.
     """
-    for snapshot in snapshots:
-        if abs(snapshot.scores[measure] - target) <= CLOSE * abs(target):
-            return [{"step": snapshot.step, "share": 1.0}]
+
+    def alone(tolerance: float) -> list[dict[str, Any]] | None:
+        for snapshot in snapshots:
+            if abs(snapshot.scores[measure] - target) <= tolerance * abs(target):
+                return [{"step": snapshot.step, "share": 1.0}]
+        return None
+
+    if (close := alone(CLOSE)) is not None:
+        return close
     for below, above in itertools.pairwise(snapshots):
         low, high = below.scores[measure], above.scores[measure]
         if min(low, high) < target < max(low, high):
@@ -92,7 +99,7 @@ def shares(snapshots: list[Snapshot], measure: str, target: float) -> list[dict[
                 {"step": below.step, "share": round(1 - part, 4)},
                 {"step": above.step, "share": part},
             ]
-    return None
+    return alone(NEAR)
 
 
 def rungs(snapshots: list[Snapshot], roles: Mapping[str, list[dict[str, Any]]]) -> list[Snapshot]:

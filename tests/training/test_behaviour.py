@@ -105,6 +105,9 @@ def test_one_snapshot_close_to_the_target_is_enough_else_its_neighbours_share():
     mean = np.average([100.0, 200.0], weights=episodes)
     assert mean == pytest.approx(150.0, abs=0.1)
     assert behaviour.shares(rungs, "mean", 300.0) is None
+    # Nobody is close to 218 and nobody above it: the nearest, within a tenth, will do.
+    assert behaviour.shares(rungs, "mean", 218.0) == [{"step": 3, "share": 1.0}]
+    assert behaviour.shares(rungs, "mean", 223.0) is None
 
 
 def test_the_rungs_rise_and_hold_every_role():

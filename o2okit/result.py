@@ -22,6 +22,7 @@ from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import Run
 
+DASHES = ("-", "--", ":", "-.")  # of methods
 CELL = ["backbone", "method", "phase"]  # what the seeds of a mean have in common
 
 
@@ -112,7 +113,7 @@ class Result:
     def plot(self, ax: Axes | None = None) -> Axes:
         """Normalised score against steps: mean and range over seeds, online after offline.
 
-        Plain fine-tuning has the colour of its backbone, each other method one of its own.
+        A colour per backbone, a line style per method; pre-training has that of plain fine-tuning.
         """
         style()
         ax = ax or plt.subplots(figsize=(6, 3.5), layout="constrained")[1]
@@ -120,13 +121,17 @@ class Result:
         offline = frame[frame["phase"] == "offline"]
         offset = int(offline["step"].max()) if len(offline) else 0
         colours: dict[str, str] = {}
+        dashes = {"naive": "-"}
+        named: set[str] = set()
         for (backbone, method, phase), part in frame.groupby(CELL, sort=False):
             curve = part.groupby("step")["score"].agg(["mean", "min", "max"])
             steps = curve.index + (offset if phase == "online" else 0)
             name = backbone if method in ("", "naive") else f"{backbone} + {method}"
-            label = None if name in colours else name
-            colour = colours.setdefault(name, f"C{len(colours)}")
-            ax.plot(steps, curve["mean"], color=colour, label=label)
+            colour = colours.setdefault(backbone, f"C{len(colours)}")
+            dash = dashes.setdefault(method or "naive", DASHES[len(dashes) % len(DASHES)])
+            label = None if name in named else name
+            named.add(name)
+            ax.plot(steps, curve["mean"], color=colour, linestyle=dash, label=label)
             ax.fill_between(steps, curve["min"], curve["max"], color=colour, alpha=0.2, linewidth=0)
         if (frame["phase"] == "online").any():
             ax.axvline(offset, color="0.6", linewidth=0.8)
@@ -136,7 +141,7 @@ class Result:
         phases = [units[phase] for phase in frame["phase"].unique()]
         ax.set(xlabel=", then ".join(phases), ylabel="normalised score")
         ax.set_title(self.task)
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, ncols=1 + len(named) // 7)
         return ax
 
     def save(self, folder: Path, name: str) -> list[Path]:

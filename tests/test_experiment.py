@@ -69,6 +69,10 @@ def test_summary_plot_and_files(tmp_path):
     assert [max(line.get_xdata()) for line in (offline, online)] == [60, 120]
     assert offline.get_color() == online.get_color()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["td3+bc", "data"]
+    both = o2okit.finetune(TASK, "td3+bc", ["naive", "rnd"], seeds=2, profile="smoke", hyper=SMALL)
+    *_, plain, rnd = both.plot().lines[:3]
+    assert plain.get_color() == rnd.get_color()
+    assert (plain.get_linestyle(), rnd.get_linestyle()) == ("-", "--")
     files = result.save(tmp_path, "cell")
     assert sorted(file.suffix for file in files) == [".csv", ".csv", ".json", ".pdf", ".png"]
     assert all(file.stat().st_size > 100 for file in files)

@@ -63,8 +63,9 @@ class Ladder:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the policies' file: part of every dataset that they collect."""
-        return hashlib.sha256(_files(self.environment)[0].read_bytes()).hexdigest()
+        """SHA-256 of the policies and their roles: part of every dataset that they collect."""
+        roles = json.dumps(self.record["roles"], sort_keys=True).encode()
+        return hashlib.sha256(_files(self.environment)[0].read_bytes() + roles).hexdigest()
 
     def snapshot(self, step: int) -> Snapshot:
         """The snapshot at ``step``."""

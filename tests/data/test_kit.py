@@ -43,6 +43,15 @@ def shipped(tmp_path, monkeypatch):
     return snapshots
 
 
+def test_other_roles_of_the_same_snapshots_make_other_data(shipped, tmp_path):
+    first = ladder("hopper")
+    made = {"policies_sha256": first.hash, "task_version": task("hopper-medium-v2").version}
+    assert kit.outdated("hopper-medium-v2", made) == ""
+    record = {**first.record, "roles": {"medium": [{"step": 1, "share": 1.0}]}}
+    write_ladder("hopper", shipped, record, tmp_path)
+    assert "other policies" in kit.outdated("hopper-medium-v2", made)
+
+
 def test_a_ladder_comes_back_as_it_was_rounded(shipped):
     found = ladder("hopper")
     assert [rung.step for rung in found.snapshots] == [1, 2, 3]

@@ -70,7 +70,7 @@ def _line(place: Place) -> str:
 
 
 def _where(args: argparse.Namespace) -> int:
-    from o2okit.data.sources import where
+    from o2okit.data.sources import FILES, where
 
     places = where(args.task)
     used = next((place for place in places if place.usable), None)
@@ -80,9 +80,10 @@ def _where(args: argparse.Namespace) -> int:
             state = "WRONG"
         print(f"{state:<7}{_line(place)}")
     if used is None:
+        fetch = f"`o2okit data fetch {args.task}` downloads D4RL's file, "
         print(
-            f"nothing is there yet: `o2okit data fetch {args.task}` downloads D4RL's file, "
-            f"`o2okit data build {args.task}` builds the kit's."
+            f"nothing is there yet: {fetch if args.task in FILES else ''}"
+            f"`o2okit data build {args.task}` builds the kit's, where it can be built."
         )
     return 0
 

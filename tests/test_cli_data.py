@@ -73,6 +73,7 @@ def test_where_names_each_place_and_the_one_used(capsys, fields, folders):
 
 def test_where_says_what_to_do_when_nothing_is_there(capsys):
     assert f"o2okit data fetch {TASK}" in out(capsys, "where", TASK).splitlines()[-1]
+    assert "o2okit data fetch" not in out(capsys, "where", "pen-mixed"), "D4RL has no such file"
 
 
 @pytest.mark.parametrize("command", ["where", "fetch", "show"])

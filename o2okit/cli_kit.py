@@ -119,7 +119,7 @@ def _pretrain(args: argparse.Namespace) -> int:
     from o2okit import experiment
 
     result = experiment.pretrain(args.task, args.backbone, steps=args.steps, **_common(args))
-    return _write(result, f"{args.task}.offline")
+    return _write(result, f"{args.task}.{'-'.join(args.backbone)}.offline")
 
 
 def _finetune(args: argparse.Namespace) -> int:
@@ -140,7 +140,7 @@ def _scratch(args: argparse.Namespace) -> int:
     from o2okit import experiment
 
     result = experiment.scratch(args.task, args.backbone, steps=args.steps, **_common(args))
-    return _write(result, f"{result.task}.scratch")
+    return _write(result, f"{result.task}.{'-'.join(args.backbone)}.scratch")
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:

@@ -63,14 +63,16 @@ def dataset(task: str, *, source: str | Path = "auto", rows: int, ant_obs: int =
     Raises:
         UserError: it can neither be found nor built.
     """
+    narrow = find_task(task, ant_obs)
     if source in ("auto", "kit"):
         # What is found but damaged counts: `load` says what is wrong with it.
         others = [place for place in sources.where(task) if place.found and place.source != "kit"]
         if source == "kit" or not others:
             build_kit(task, rows)
             source = sources.kit_file(task, rows)
-    data, padding = sources.load(task, source), find_task(task).padding
-    return data.without_padding(padding) if padding and ant_obs != 111 else data
+    data = sources.load(task, source)
+    left_out = find_task(task).obs_size - narrow.obs_size
+    return data.without_padding(left_out) if left_out else data
 
 
 def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
@@ -210,7 +212,7 @@ def scratch(
 ) -> Result:
     """Trains online without any data: what pre-training is to be compared with.
 
-    One run serves all tasks that differ in their data only: ``hopper-medium-v2`` means ``hopper``.
+    One run serves all datasets of a robot or a hand: ``hopper-medium-v2`` means ``hopper``.
 
     Args:
         task, backbone, seeds, profile, hyper, ant_obs, device: as for ``pretrain``.

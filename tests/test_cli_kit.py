@@ -34,9 +34,9 @@ def test_pretrain_compares_backbones(tmp_path, capsys):
     assert main([*command, "--seeds", "1", "--steps", "20"]) == 0
     assert "td3+bc" in capsys.readouterr().out
     folder = tmp_path / "runs" / "smoke-figures" / "cells"
-    summary = (folder / "hopper-random-v2.offline.summary.csv").read_text().splitlines()
+    summary = (folder / "hopper-random-v2.bc-td3+bc.offline.summary.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in summary] == ["backbone", "bc", "td3+bc", "bc", "td3+bc"]
-    record = json.loads((folder / "hopper-random-v2.offline.json").read_text())
+    record = json.loads((folder / "hopper-random-v2.bc-td3+bc.offline.json").read_text())
     assert record["profile"] == "smoke"
     assert {run["steps"] for run in record["runs"].values()} == {20}
 
@@ -59,7 +59,7 @@ def test_build_finds_what_it_has_built_and_refuses_another_seed(tmp_path, capsys
         (["data", "build", "hopper"], "hopper"),
         (["data", "build", "walker2d-medium-v2"], "no behaviour policies for 'walker2d'"),
         (["data", "build", "pen-expert-v1"], "no recipe"),
-        (["data", "build", "ant-controller"], "no recipe for 'ant-controller'"),
+        (["data", "build", "ant-controller"], "ant-controller names an environment, no dataset"),
         (["data", "train", "hopper-medium-v2"], "Allowed: halfcheetah, hopper"),
         (["data", "ladder", "pen-expert-v1"], "Allowed: halfcheetah, hopper, walker2d, ant"),
         (["data", "ladder", "walker2d"], "no snapshots yet"),

@@ -95,6 +95,7 @@ def test_replay_of_plain_fine_tuning():
         ({"method": "naif"}, "unknown method"),
         ({"profile": "smok"}, "Did you mean 'smoke'"),
         ({"seeds": 0}, "number of seeds"),
+        ({"ant_obs": 27}, "27 for ant's tasks"),
         ({"seeds": []}, "number of seeds"),
         ({"seeds": [0, 0]}, "list of different ones"),
         ({"steps": 0}, "steps must be"),

@@ -35,6 +35,7 @@ from o2okit.data import kit_antmaze
 from o2okit.data.hdf5 import write_hdf5
 from o2okit.data.policies import Ladder, Snapshot, ladder
 from o2okit.data.rollout import Fields, roll_out, side_by_side
+from o2okit.data.sources import with_data
 from o2okit.errors import UserError
 from o2okit.streams import generator
 from o2okit.tasks import Key, Task, task
@@ -184,9 +185,8 @@ def plan(name: str) -> tuple[Any, Ladder | None]:
 
     Raises ``UserError`` where the kit can't build it: the message says why and what else there is.
     """
-    where = task(name)
-    buildable = where.kit_only or where.family in ("locomotion", "antmaze")
-    if where.quality is None or not buildable:
+    where = with_data(name)
+    if not (where.kit_only or where.family in ("locomotion", "antmaze")):
         raise UserError(
             f"the kit has no recipe for {name!r}; it builds the datasets of the locomotion and AntMaze "
             f"tasks and pen-mixed. Put D4RL's file where `o2okit data where {name}` looks."

@@ -103,8 +103,8 @@ def ladder(environment: str) -> Ladder:
     if not weights.is_file():
         raise UserError(
             f"the kit has no behaviour policies for {environment!r}; it has them for "
-            f"{', '.join(ladders()) or 'no environment'}. Put D4RL's file where `o2okit data where` looks, "
-            f"or make them: `o2okit data train {environment}`, `o2okit data ladder {environment}`."
+            f"{', '.join(ladders()) or 'no environment'}. Make them: `o2okit data train {environment}`, "
+            f"then `o2okit data ladder {environment}`; or take D4RL's file, where it has one."
         )
     described = json.loads(record.read_text(encoding="utf-8"))
     snapshots = []

@@ -104,7 +104,7 @@ def where(task: str) -> list[Place]:
 
     Raises ``UserError`` for a task that is unknown or has no data (the binary ones, ``hopper``).
     """
-    _check(task)
+    with_data(task)
     places, folder = [], data_folder()
     if (file := FILES.get(task)) is not None:
         candidates = [folder / file.name, folder / file.path] if folder else []
@@ -131,7 +131,7 @@ def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Pla
     Raises:
         UserError: it is not there, or what is there is not the published file.
     """
-    _check(task)
+    with_data(task)
     if str(source) not in SOURCES:
         return _named(Path(source).expanduser())
     places = where(task)
@@ -234,7 +234,8 @@ def _verified(path: Path, file: File, *, named: bool) -> dict[str, Any]:
 
 
 # --- helpers --------------------------------------------------------------------------------------
-def _check(task: str) -> Task:
+def with_data(task: str) -> Task:
+    """The task. Raises ``UserError`` where it has no dataset that can be read or built."""
     found = find_task(task)
     if found.quality and not found.has_data:
         raise UserError(
@@ -245,9 +246,9 @@ def _check(task: str) -> Task:
     if found.quality is None:
         like = [name for name, other in TASKS.items() if other.environment == found.environment]
         others = ", ".join(name for name in like if name != task)
+        none = "none; those of the toy maze come from o2okit.data.maze" * (found.family == "maze")
         raise UserError(
-            f"{task} names an environment, no dataset. With data there are: "
-            f"{others or 'none (those of the toy maze come from o2okit.data.maze)'}."
+            f"{task} names an environment, no dataset. With data there are: {others or none or 'none'}."
         )
     return found
 

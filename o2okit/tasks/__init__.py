@@ -19,7 +19,6 @@ __all__ = [
     "normalised_score",
     "task",
     "tasks_of",
-    "without_padding",
 ]
 
 FAMILIES = tuple(dict.fromkeys(task.family for task in TASKS.values()))
@@ -32,11 +31,27 @@ gym.register(
 )
 
 
-def task(name: str) -> Task:
-    """Looks a task up. Raises ``UserError`` with the allowed names."""
+def task(name: str, ant_obs: int = 111) -> Task:
+    """Looks a task up.
+
+    Args:
+        name: the task's.
+        ant_obs: 111 observations of ant, as in D4RL's files, or 27 without the zeros (specs/tasks.md 3).
+
+    Raises:
+        UserError: the name is unknown, or the task does not have so many observations.
+    """
     if name not in TASKS:
         raise unknown("task", name, TASKS)
-    return TASKS[name]
+    found = TASKS[name]
+    if ant_obs == 111:
+        return found
+    if ant_obs != 27 or not found.padding:
+        raise UserError(
+            f"ant_obs is 111, or 27 for ant's tasks, whose other observations are always 0; got "
+            f"{ant_obs!r} for {name!r}."
+        )
+    return without_padding(found)
 
 
 def tasks_of(family: str) -> list[Task]:

@@ -15,12 +15,11 @@ from o2okit.backbones import BACKBONES
 from o2okit.data import REPLAYS, Dataset
 from o2okit.errors import UserError, unknown
 from o2okit.methods import METHODS
-from o2okit.tasks import Task, task, without_padding
+from o2okit.tasks import Task, task
 
 VERSION = 2  # of the training loop: raise it when a change to the loop alters results
 PHASES = ("offline", "online")
 EVAL_STARTS = ("fresh", "fixed")
-ANT_OBS = (111, 27)
 # Fields that came after the first runs stand in a spec only where they differ from their default: so
 # the runs that were trained before keep their ids. Such a default must never change.
 LATER = ("eval_starts", "ant_obs")
@@ -131,11 +130,6 @@ class RunSpec:
             self._check_start(self.start)
 
     def _check_observations(self) -> None:
-        if self.ant_obs not in ANT_OBS or (self.ant_obs != 111 and not task(self.task).padding):
-            raise UserError(
-                f"ant_obs is 111, or 27 for ant's tasks, whose other observations are always 0; got "
-                f"{self.ant_obs!r} for {self.task!r}."
-            )
         seen, data = self.task_seen, self.dataset
         if data is None or seen.discrete or data.observations.shape[1] == seen.obs_size:
             return
@@ -147,8 +141,7 @@ class RunSpec:
     @property
     def task_seen(self) -> Task:
         """The task as the run sees it: ant's without its padding where ``ant_obs`` is 27."""
-        found = task(self.task)
-        return found if self.ant_obs == 111 else without_padding(found)
+        return task(self.task, self.ant_obs)
 
     def _check_start(self, start: RunSpec) -> None:
         for name in ("task", "backbone", "ant_obs"):

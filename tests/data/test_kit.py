@@ -199,8 +199,8 @@ def test_a_time_out_is_marked_as_one(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hopper", "no recipe for 'hopper'"),
-        ("toy-maze", "no recipe for 'toy-maze'"),
+        ("hopper", "hopper names an environment"),
+        ("toy-maze", "toy-maze names an environment"),
         ("walker2d-medium-v2", "no behaviour policies for 'walker2d'"),
     ],
 )

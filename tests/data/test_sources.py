@@ -215,7 +215,7 @@ def test_when_nothing_is_found_the_places_and_the_next_step_are_named(folders):
             "auto",
             "names an environment, no dataset. With data there are: hopper-random-v2",
         ),
-        ("toy-maze", "auto", r"none \(those of the toy maze come from o2okit.data.maze\)"),
+        ("toy-maze", "auto", r"none; those of the toy maze come from o2okit.data.maze"),
         ("ant-controller", "auto", "names an environment, no dataset"),
         ("hoper-medium-v2", "auto", "unknown task 'hoper-medium-v2'"),
         (TASK, "D4RL", "'D4RL' is neither a source .*nor a file"),

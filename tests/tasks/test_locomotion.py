@@ -4,8 +4,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from o2okit.errors import UserError
 from o2okit.streams import generator
-from o2okit.tasks import Key, task, without_padding
+from o2okit.tasks import Key, task
 from o2okit.tasks.locomotion import Ant, HalfCheetah, Hopper, Walker2d
 
 # specs/tasks.md 8: r_0..r_4, obs_4[0:6], sum of obs_4, length, whether terminated, return, mass.
@@ -180,8 +181,7 @@ def test_ants_last_84_observations_are_zero():
 
 def test_ant_without_its_padding_is_the_same_ant():
     whole, narrow = (
-        found.vector([Key(5, "test")])
-        for found in (task("ant"), without_padding(task("ant-medium-v2")))
+        found.vector([Key(5, "test")]) for found in (task("ant"), task("ant-medium-v2", ant_obs=27))
     )
     pair = [env.reset()[0] for env in (whole, narrow)]
     for step in range(60):
@@ -192,5 +192,6 @@ def test_ant_without_its_padding_is_the_same_ant():
         assert all((x == y).all() for x, y in zip(rest_a, rest_b, strict=True))
         assert (info_a["final_obs"][:, :27] == info_b["final_obs"]).all()
     assert narrow.single_observation_space.shape == (27,)
-    assert without_padding(task("ant")).obs_size == 27
-    assert without_padding(task("hopper")) is task("hopper")
+    assert task("ant", ant_obs=27).obs_size == 27
+    with pytest.raises(UserError, match=r"27 for ant's tasks.* got 27 for 'hopper'"):
+        task("hopper", ant_obs=27)

@@ -56,6 +56,21 @@ def test_the_committed_visits_show_the_two_ways():
     assert np.isclose(visits.sum().iloc[-2:], 5 * 20_000).all()
 
 
+def test_the_readme_states_the_committed_scores_of_the_backbones():
+    readme = (FIGURES.parents[1] / "README.md").read_text()
+    name = "hopper-medium-v2.bc-td3+bc-iql.offline"
+    table = pd.read_csv(FIGURES.parent / "cells" / f"{name}.summary.csv")
+    final = table[table["statistic"] == "final"]
+    assert final["backbone"].tolist() == ["bc", "td3+bc", "iql"]
+    for row in final.to_dict("records"):
+        shown = f"{row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+        assert f"| `{row['backbone']}` | {shown} |" in readme
+        assert row["steps"] == 20_000
+    assert f"| the data's own mean | {final['data'].iloc[0]:.1f} |" in readme
+    record = json.loads((FIGURES.parent / "cells" / f"{name}.json").read_text())
+    assert not any(commit.endswith("+") for commit in record["trained"]["commit"])
+
+
 def test_the_committed_comparison_of_datasets_follows_from_its_numbers():
     folder = FIGURES.parent / "data"
     frame = pd.read_csv(folder / "datasets.csv")

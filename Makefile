@@ -13,7 +13,7 @@ help:  ## this text
 
 replicate: $(READY)  ## train what is missing, draw the figures, write the report
 	$(BIN)/o2okit run gde/toy_maze --profile laptop
-	$(BIN)/o2okit finetune hopper-medium-v2 iql --profile laptop --seeds 3 --offline-steps 6000 --steps 2000
+	$(BIN)/o2okit finetune hopper-medium-v2 iql --profile laptop --seeds 3 --offline-steps 3000 --steps 1500 --eval-every 500
 	@$(BIN)/o2okit report
 	@echo
 	@echo "figure:  figures/gde/figure_2b.png (2a, 2c and 2_loss beside it; PDF too)"

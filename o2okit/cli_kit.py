@@ -71,6 +71,7 @@ def _add_cell(command: argparse.ArgumentParser, *, data: bool = True) -> None:
     )
     command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
     command.add_argument("--seeds", type=int, help="how many; default: the profile's")
+    command.add_argument("--eval-every", type=int, help="steps; default: the profile's")
     command.add_argument("--ant-obs", type=int, default=111, help="27: ant without its 84 zeros")
     if data:
         command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
@@ -144,7 +145,7 @@ def _scratch(args: argparse.Namespace) -> int:
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("seeds", "profile", "ant_obs", "source", "device")
+    names = ("seeds", "profile", "eval_every", "ant_obs", "source", "device")
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 

@@ -113,6 +113,7 @@ def pretrain(
     profile: str | None = None,
     steps: int | None = None,
     hyper: Mapping[str, Any] | None = None,
+    eval_every: int | None = None,
     ant_obs: int = 111,
     source: str | Path = "auto",
     device: str = "auto",
@@ -126,6 +127,7 @@ def pretrain(
         profile: ``smoke``, ``laptop`` or ``paper``; default: ``O2OKIT_PROFILE``, else ``laptop``.
         steps: gradient updates; default: the profile's.
         hyper: hyper-parameters that differ from the backbone's own for the task.
+        eval_every: steps between evaluations; default: the profile's.
         ant_obs: 27 trains ant without the zeros of its 111 observations, as in ``RunSpec``.
         source: where the dataset comes from, as for ``dataset``.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -136,7 +138,8 @@ def pretrain(
     profile = check_profile(profile or default_profile())
     backbones, seeds = _names("backbone", backbone, BACKBONES), _seeds(seeds, profile)
     data = dataset(task, source=source, rows=AMOUNTS[profile].rows, ant_obs=ant_obs)
-    specs = _offline(task, backbones, data, profile, seeds, steps, hyper, ant_obs)
+    kind = {"eval_every": eval_every, "ant_obs": ant_obs}
+    specs = _offline(task, backbones, data, profile, seeds, steps, hyper, **kind)
     return Result(train(specs, device=device, label=task), data, profile)
 
 
@@ -152,6 +155,7 @@ def finetune(
     replay: str | None = None,
     hyper: Mapping[str, Any] | None = None,
     method_hyper: Mapping[str, Any] | None = None,
+    eval_every: int | None = None,
     ant_obs: int = 111,
     source: str | Path = "auto",
     device: str = "auto",
@@ -159,7 +163,7 @@ def finetune(
     """Pre-trains a backbone, or finds it trained, and fine-tunes it online.
 
     Args:
-        task, backbone, seeds, profile, hyper, ant_obs, source, device: as for ``pretrain``.
+        task, backbone, seeds, profile, hyper, eval_every, ant_obs, source, device: as for ``pretrain``.
         method: name of the fine-tuning method, or a list of names.
         steps: environment steps; default: the profile's.
         offline_steps: updates before them; default: the profile's.
@@ -174,10 +178,11 @@ def finetune(
     backbones = _names("backbone", backbone, BACKBONES)
     methods = _names("method", method, METHODS)
     data = dataset(task, source=source, rows=amounts.rows, ant_obs=ant_obs)
-    offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, ant_obs)
+    kind = {"eval_every": eval_every, "ant_obs": ant_obs}
+    offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, **kind)
     specs = []
     for start, name in itertools.product(offline, methods):
-        kind = replay or REPLAY.get(start.backbone, "mixed")
+        drawn = replay or REPLAY.get(start.backbone, "mixed")
         specs.append(
             RunSpec(
                 task,
@@ -188,11 +193,11 @@ def finetune(
                 hyper=start.hyper,
                 method=name,
                 method_hyper=method_hyper or {},
-                dataset=None if kind == "online" else data,
-                replay=kind,
+                dataset=None if drawn == "online" else data,
+                replay=drawn,
                 start=start,
                 ant_obs=ant_obs,
-                eval_every=amounts.online_every,
+                eval_every=amounts.online_every if eval_every is None else eval_every,
                 eval_episodes=amounts.episodes,
             )
         )
@@ -207,6 +212,7 @@ def scratch(
     profile: str | None = None,
     steps: int | None = None,
     hyper: Mapping[str, Any] | None = None,
+    eval_every: int | None = None,
     ant_obs: int = 111,
     device: str = "auto",
 ) -> Result:
@@ -215,7 +221,7 @@ def scratch(
     One run serves all datasets of a robot or a hand: ``hopper-medium-v2`` means ``hopper``.
 
     Args:
-        task, backbone, seeds, profile, hyper, ant_obs, device: as for ``pretrain``.
+        task, backbone, seeds, profile, hyper, eval_every, ant_obs, device: as for ``pretrain``.
         steps: environment steps; default: the profile's. The first ones are random.
 
     Raises:
@@ -248,7 +254,7 @@ def scratch(
             replay="online",
             learning_starts=amounts.random_steps,
             ant_obs=ant_obs,
-            eval_every=amounts.offline_every,
+            eval_every=amounts.offline_every if eval_every is None else eval_every,
             eval_episodes=amounts.episodes,
         )
         for name in _names("backbone", backbone, BACKBONES)
@@ -265,6 +271,8 @@ def _offline(
     seeds: Sequence[int],
     steps: int | None,
     hyper: Mapping[str, Any] | None,
+    *,
+    eval_every: int | None,
     ant_obs: int,
 ) -> list[RunSpec]:
     amounts = AMOUNTS[profile]
@@ -283,7 +291,7 @@ def _offline(
                 hyper=own,
                 dataset=data,
                 ant_obs=ant_obs,
-                eval_every=amounts.offline_every,
+                eval_every=amounts.offline_every if eval_every is None else eval_every,
                 eval_episodes=amounts.episodes,
             )
             for seed in seeds

@@ -78,6 +78,12 @@ def test_summary_plot_and_files(tmp_path):
     assert all(file.stat().st_size > 100 for file in files)
 
 
+def test_evaluations_as_often_as_asked_for():
+    result = o2okit.finetune(TASK, "bc", seeds=1, profile="smoke", hyper=SMALL, eval_every=20)
+    steps = result.frame.groupby("phase")["step"].unique().map(list).to_dict()
+    assert steps == {phase: [0, 20, 40, 60] for phase in ("offline", "online")}
+
+
 def test_replay_of_plain_fine_tuning():
     result = o2okit.finetune(TASK, "td3+bc", seeds=1, profile="smoke", hyper=SMALL, replay="online")
     assert result.runs[-1].spec.dataset is None
@@ -96,6 +102,7 @@ def test_replay_of_plain_fine_tuning():
         ({"profile": "smok"}, "Did you mean 'smoke'"),
         ({"seeds": 0}, "number of seeds"),
         ({"ant_obs": 27}, "27 for ant's tasks"),
+        ({"eval_every": 0}, "eval_every must be"),
         ({"seeds": []}, "number of seeds"),
         ({"seeds": [0, 0]}, "list of different ones"),
         ({"steps": 0}, "steps must be"),

@@ -14,7 +14,8 @@ import resource
 import subprocess
 import sys
 
-from o2okit.experiment import AMOUNTS, REPLAY, dataset
+from o2okit.backbones import BACKBONES
+from o2okit.experiment import AMOUNTS, dataset
 from o2okit.training import RunSpec
 from o2okit.training.cohort import Cohort
 
@@ -38,7 +39,7 @@ def measure(task: str, backbone: str, rows: int, runs: int) -> dict[str, float]:
                 AMOUNTS["paper"].online_steps,
                 seed,
                 dataset=data,
-                replay="offline" if phase == "offline" else REPLAY.get(backbone, "mixed"),
+                replay="offline" if phase == "offline" else BACKBONES[backbone].replay,
                 eval_episodes=AMOUNTS["paper"].episodes,
             )
             for seed in range(runs)

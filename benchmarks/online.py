@@ -14,7 +14,8 @@ import time
 
 import torch
 
-from o2okit.experiment import AMOUNTS, REPLAY, dataset
+from o2okit.backbones import BACKBONES
+from o2okit.experiment import AMOUNTS, dataset
 from o2okit.training import RunSpec
 from o2okit.training.cohort import Cohort
 from o2okit.training.threads import Threads
@@ -30,7 +31,7 @@ def measure(task: str, backbone: str, runs: int, steps: int) -> dict[str, float]
             100_000,
             seed,
             dataset=dataset(task, rows=AMOUNTS["smoke"].rows),
-            replay=REPLAY.get(backbone, "mixed"),
+            replay=BACKBONES[backbone].replay,
             eval_episodes=amounts.episodes,
         )
         for seed in range(runs)

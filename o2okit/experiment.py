@@ -48,7 +48,6 @@ AMOUNTS = {  # random steps: specs/gde.md 3
     "laptop": Amounts(kit.ROWS["laptop"], 20_000, 10_000, 5_000, 2_000, 5_000, 10, 3),
     "paper": Amounts(kit.ROWS["paper"], 1_000_000, 250_000, 5_000, 2_500, 5_000, 10, 5),
 }
-REPLAY = {"cal-ql": "half"}  # of plain fine-tuning; the others draw from one mixed buffer (CORL)
 
 
 def dataset(task: str, *, source: str | Path = "auto", rows: int, ant_obs: int = 111) -> Dataset:
@@ -182,7 +181,7 @@ def finetune(
     offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, **kind)
     specs = []
     for start, name in itertools.product(offline, methods):
-        drawn = replay or REPLAY.get(start.backbone, "mixed")
+        drawn = replay or BACKBONES[start.backbone].replay
         specs.append(
             RunSpec(
                 task,

@@ -87,7 +87,7 @@ def test_evaluations_as_often_as_asked_for():
 def test_replay_of_plain_fine_tuning():
     result = o2okit.finetune(TASK, "td3+bc", seeds=1, profile="smoke", hyper=SMALL, replay="online")
     assert result.runs[-1].spec.dataset is None
-    assert experiment.REPLAY["cal-ql"] == "half"
+    assert BACKBONES["cal-ql"].replay == "half"
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ class Agent:
     Hyperparameters: ClassVar[type]
     version: ClassVar[int] = 1  # part of a run's id: raise it when a change alters results
     needs_returns: ClassVar[bool] = False  # Monte-Carlo returns in the minibatch
+    replay: ClassVar[str] = "mixed"  # what plain fine-tuning draws from (CORL)
     discrete: ClassVar[bool] = False  # for tasks whose observations and actions are indices
 
     def __init__(

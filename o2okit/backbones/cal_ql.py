@@ -37,6 +37,7 @@ class CalQL(CQL):
     Hyperparameters = CalQLHyperparameters
     version = 1
     needs_returns = True
+    replay = "half"
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""

@@ -88,7 +88,7 @@ class Result:
         Raises:
             UserError: a statistic is unknown.
         """
-        rows = []
+        rows, data = [], self.data_score
         cells = self.frame.groupby(CELL, sort=False)
         for statistic, (cell, part) in itertools.product(statistics or ("final",), cells):
             scores = [
@@ -105,7 +105,7 @@ class Result:
                     "high": interval.high,
                     "seeds": len(scores),
                     "steps": int(part["step"].max()),
-                    "data": np.nan if self.data_score is None else self.data_score,
+                    "data": np.nan if data is None else data,
                 }
             )
         return pd.DataFrame(rows)
@@ -162,7 +162,14 @@ class Result:
                 "sha256": data.hash,
                 **data.provenance,
             },
-            "summary": summary.to_dict("records"),
+            # JSON has neither NaN (no data) nor infinity (the interval of one seed).
+            "summary": [
+                {
+                    key: None if isinstance(value, float) and not np.isfinite(value) else value
+                    for key, value in row.items()
+                }
+                for row in summary.to_dict("records")
+            ],
             "runs": {run.spec.id: run.spec.describe() for run in self.runs},
             "diverged": [run.spec.id for run in self.runs if run.folder.result()["diverged"]],
             "trained": {

@@ -1,5 +1,7 @@
 """One line to a result, in the real environment with a dataset built on the spot."""
 
+import json
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -179,7 +181,10 @@ def test_from_scratch_one_run_serves_all_datasets_of_an_environment(tmp_path, ca
     assert "steps/s" not in capsys.readouterr().out
     assert again.frame.equals(result.frame)
     assert result.plot().get_xlabel() == "environment steps"
-    assert len(result.save(tmp_path, "hopper.scratch")) == 5
+    files = result.save(tmp_path, "hopper.scratch")
+    assert len(files) == 5
+    record = json.loads(files[-1].read_text(), parse_constant=pytest.fail)
+    assert [row["data"] for row in record["summary"]] == [None, None]
     assert o2okit.scratch("pen-cloned-v1", "td3", **small).task == "pen"
     assert o2okit.scratch("pen-binary-v0", "td3", **small).task == "pen-binary-v0"
 

@@ -84,7 +84,8 @@ class Cohort:
         spec = self.specs[0]
         if self.online:
             self._interact()
-        if not self.online or self.step >= spec.learning_starts:
+        learns = self.step >= spec.learning_starts and self.step % spec.update_every == 0
+        if not self.online or learns:
             for update in range(spec.updates_per_step):
                 self._update(self.streams.at(self.step * spec.updates_per_step + update))
         self.step += 1

@@ -22,7 +22,7 @@ PHASES = ("offline", "online")
 EVAL_STARTS = ("fresh", "fixed")
 # Fields that came after the first runs stand in a spec only where they differ from their default: so
 # the runs that were trained before keep their ids. Such a default must never change.
-LATER = ("eval_starts", "ant_obs")
+LATER = ("eval_starts", "ant_obs", "update_every")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,7 @@ class RunSpec:
         start: the run whose agent this one continues with, optimiser included.
         learning_starts: online steps before the first update.
         updates_per_step: updates per environment step.
+        update_every: environment steps per update, where updates are rarer than steps.
         eval_every: steps between evaluations; there is one at step 0 and one at the end.
         eval_episodes: greedy episodes per evaluation.
         eval_starts: ``fresh`` starts for every evaluation, or the same ``fixed`` ones for all of a run's
@@ -71,6 +72,7 @@ class RunSpec:
     capacity: int = 0
     learning_starts: int = 0
     updates_per_step: int = 1
+    update_every: int = 1
     eval_every: int = 500
     eval_episodes: int = 1
     eval_starts: str = "fresh"
@@ -97,6 +99,7 @@ class RunSpec:
             ("snapshot_every", 0),
             ("learning_starts", 0),
             ("updates_per_step", 1),
+            ("update_every", 1),
             ("capacity", 0),
         ):
             value = getattr(self, name)
@@ -119,8 +122,15 @@ class RunSpec:
             )
         if self.dataset is None and self.replay != "online":
             raise UserError(f"replay={self.replay!r} needs a dataset.")
-        if self.phase == "offline" and self.updates_per_step != 1:
-            raise UserError("an offline step is one update; updates_per_step is for online runs.")
+        if self.phase == "offline" and not self.updates_per_step == self.update_every == 1:
+            raise UserError(
+                "an offline step is one update; updates_per_step and update_every are for online runs."
+            )
+        if 1 not in (self.updates_per_step, self.update_every):
+            raise UserError(
+                "updates are either more frequent than environment steps or rarer: one of updates_per_step "
+                f"and update_every must be 1; got {self.updates_per_step} and {self.update_every}."
+            )
         # Complete from here on, so that a later change of a default can't change an old run's id.
         backbone = agent.Hyperparameters
         object.__setattr__(self, "hyper", hyper.complete(backbone, self.hyper))

@@ -131,6 +131,17 @@ def test_several_updates_per_step_and_a_small_buffer(data):
     assert not same(cohort, 0, one, 0)
 
 
+def test_fewer_updates_than_steps_and_the_place_in_between_is_kept(data):
+    rare = spec("td3", 0, data, update_every=4)
+    whole = trained([rare], 80)
+    assert whole.agent.updates == (80 - 20) / 4
+    part = trained([rare], 30)  # between two updates
+    resumed = Cohort([rare])
+    resumed.load_state([{key: value[0].clone() for key, value in part.state().items()}], 30)
+    advance(resumed, 80)
+    assert same(resumed, 0, whole, 0)
+
+
 def test_the_statistics_of_the_offline_data_travel_into_fine_tuning(data, tmp_path):
     start = spec("iql", 0, data, "offline", steps=30)
     online = spec("iql", 0, None, steps=30, replay="online", start=start)

@@ -48,6 +48,7 @@ def test_the_id_is_stable_and_complete():
         spec(phase="online", replay="half"),
         spec(phase="online", capacity=5),
         spec(phase="online", updates_per_step=2),
+        spec(phase="online", update_every=2),
         spec(phase="online", keep_replay=True),
         spec(phase="online", start=spec()),
         spec(phase="online", start=spec(seed=5)),
@@ -78,7 +79,8 @@ def test_runs_that_start_differently_are_no_cohort():
 
 
 def test_every_field_is_described():
-    full = RunSpec("ant", "sac", "online", 10, 0, replay="online", eval_starts="fixed", ant_obs=27)
+    later = {"eval_starts": "fixed", "ant_obs": 27, "update_every": 4}
+    full = RunSpec("ant", "sac", "online", 10, 0, replay="online", **later)
     described = set(full.describe()) - {"versions"}
     assert described == {field.name for field in dataclasses.fields(RunSpec)}
     text = json.dumps(spec(hyper={"huber_delta": float("inf")}).describe(), allow_nan=False)
@@ -87,8 +89,8 @@ def test_every_field_is_described():
 
 def test_a_later_field_changes_no_older_id():
     """What is described of a run that does not use them is what was described before there were any."""
-    assert not {"eval_starts", "ant_obs"} & set(spec().describe())
-    assert spec(eval_starts="fresh", ant_obs=111).id == spec().id
+    assert not {"eval_starts", "ant_obs", "update_every"} & set(spec().describe())
+    assert spec(eval_starts="fresh", ant_obs=111, update_every=1).id == spec().id
     others = {spec(**ANT, **later).id for later in ({}, {"eval_starts": "fixed"}, {"ant_obs": 27})}
     assert len(others) == 3
     cohorts = {spec(**ANT, eval_starts=starts).cohort for starts in ("fresh", "fixed")}
@@ -142,6 +144,8 @@ def test_a_cohort_shares_all_but_seeds_and_per_run_values():
         ({"phase": "online", "start": spec(hyper={"hidden": [8]})}, "the same networks"),
         ({"hyper": {"apha": 1}}, "Did you mean 'alpha'"),
         ({"method_hyper": {"beta": 1}}, "none exist"),
+        ({"update_every": 2}, "an offline step is one update"),
+        ({"phase": "online", "updates_per_step": 2, "update_every": 4}, "must be 1; got 2 and 4"),
         ({"eval_starts": "fixt"}, "Did you mean 'fixed'"),
         ({"ant_obs": 27}, "27 for ant's tasks.* got 27 for 'toy-maze'"),
         ({**ANT, "ant_obs": 29}, "got 29 for 'ant'"),

@@ -39,6 +39,7 @@ from o2okit.data.sources import with_data
 from o2okit.errors import UserError
 from o2okit.streams import generator
 from o2okit.tasks import Key, Task, task
+from o2okit.tasks.table import QUALITIES
 
 ROWS = {"smoke": 20_000, "laptop": 200_000, "paper": 1_000_000}  # specs/tasks.md 6
 
@@ -168,15 +169,26 @@ def robot_policies(where: Task) -> Ladder | None:
 class Collection(NamedTuple):
     """How the data of a family are made."""
 
+    qualities: tuple[str, ...]  # of the tasks that have a recipe
     policies: Callable[[Task], Ladder | None]  # what it stands on
     recipe: Callable[[str, Ladder | None], Any]  # who collects a quality
     collect: Callable[..., tuple[Fields, dict[str, Any]]]  # what they collect, and how
 
 
 COLLECTIONS = {
-    "locomotion": Collection(robot_policies, recipe, collect_parts),
-    "adroit": Collection(robot_policies, recipe, collect_parts),
-    "antmaze": Collection(kit_antmaze.policies, kit_antmaze.recipe, kit_antmaze.collect),
+    "locomotion": Collection(
+        QUALITIES,
+        robot_policies,
+        recipe,
+        collect_parts,
+    ),
+    "adroit": Collection(("mixed",), robot_policies, recipe, collect_parts),
+    "antmaze": Collection(
+        ("fixed", "play", "diverse"),
+        kit_antmaze.policies,
+        kit_antmaze.recipe,
+        kit_antmaze.collect,
+    ),
 }
 
 
@@ -186,12 +198,12 @@ def plan(name: str) -> tuple[Any, Ladder | None]:
     Raises ``UserError`` where the kit can't build it: the message says why and what else there is.
     """
     where = with_data(name)
-    if not (where.kit_only or where.family in ("locomotion", "antmaze")):
+    collection = COLLECTIONS.get(where.family)
+    if collection is None or where.quality not in collection.qualities:
         raise UserError(
             f"the kit has no recipe for {name!r}; it builds the datasets of the locomotion and AntMaze "
             f"tasks and pen-mixed. Put D4RL's file where `o2okit data where {name}` looks."
         )
-    collection = COLLECTIONS[where.family]
     policies = collection.policies(where)
     return collection.recipe(where.quality, policies), policies
 

@@ -43,7 +43,7 @@ def roll_out(
     """
     threads = torch.get_num_threads()
     # A policy of this size gains nothing from a second thread; beside another busy process, waiting for
-    # one at every step made this 19 times as slow.
+    # one at every step makes this many times as slow.
     torch.set_num_threads(1)
     try:
         return _steps(env, act, -(-rows // env.num_envs), infos, progress)

@@ -12,7 +12,7 @@ from torch import Tensor
 from o2okit.backbones.base import Agent, Normaliser
 from o2okit.data import Batch, Dataset
 from o2okit.hyper import per_run, static
-from o2okit.nn import Adam, StackedMLP
+from o2okit.nn import Adam, Policy, StackedMLP
 from o2okit.streams import Draws
 
 
@@ -34,6 +34,8 @@ class ActorCriticHyperparameters:
 
 class ActorCritic(Agent):
     """Base class; a backbone adds its networks, its losses and its policy."""
+
+    policy: Policy
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""
@@ -76,22 +78,15 @@ class ActorCritic(Agent):
         return loss, {"critic_loss": loss.detach(), "q": q.detach().mean((1, 2))}
 
     # --- acting -----------------------------------------------------------------------------------
-    def explore(self, obs: Tensor, draws: Draws) -> Tensor:
-        """Actions ``[R, 1, A]`` for standardised ``obs`` ``[R, 1, D]``."""
-        raise TypeError(f"{type(self).__name__} defines no exploration")
-
-    def mode(self, obs: Tensor) -> Tensor:
-        """The policy's deterministic actions ``[R, B, A]`` for standardised ``obs``."""
-        raise TypeError(f"{type(self).__name__} defines no policy")
-
     @torch.no_grad()
     def act(self, obs: Tensor, draws: Draws) -> Tensor:
         """Actions ``[R, A]`` for ``obs`` ``[R, D]``; uniform as long as nothing has been learnt."""
         if self.updates == 0:
             return draws.uniform("random action", self.act_size).float() * 2 - 1
-        return self.explore(self.normaliser(obs[:, None]), draws)[:, 0]
+        noise = draws.normal("explore", 1, self.act_size)
+        return self.policy.sample(self.normaliser(obs[:, None]), noise)[:, 0]
 
     @torch.no_grad()
     def greedy(self, obs: Tensor) -> Tensor:
         """Deterministic actions ``[R, B, A]`` for ``obs`` ``[R, B, D]``."""
-        return self.mode(self.normaliser(obs))
+        return self.policy.mode(self.normaliser(obs))

@@ -49,13 +49,13 @@ class AWAC(GaussianActorCritic):
     @torch.no_grad()
     def target(self, batch: Batch, noise: Tensor) -> Tensor:
         """Bootstrap target ``y`` ``[R, B]``."""
-        action = self.sample(batch.next_obs, noise)
+        action = self.policy.sample(batch.next_obs, noise)
         return self.backup(batch, self.q(self.target_critic, batch.next_obs, action).amin(1))
 
     @torch.no_grad()
     def advantage(self, obs: Tensor, action: Tensor, noise: Tensor) -> Tensor:
         """A ``[R, B]``."""
-        both = torch.cat([action, self.sample(obs, noise)], dim=1)
+        both = torch.cat([action, self.policy.sample(obs, noise)], dim=1)
         q = self.q(self.critic, torch.cat([obs, obs], dim=1), both).amin(1)
         taken, sampled = q.chunk(2, dim=1)
         return taken - sampled

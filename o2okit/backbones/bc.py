@@ -12,7 +12,7 @@ from torch import Tensor
 
 from o2okit.backbones.actor_critic import ActorCritic, ActorCriticHyperparameters
 from o2okit.data import Batch
-from o2okit.nn import Adam, StackedMLP
+from o2okit.nn import Adam, DeterministicPolicy, StackedMLP
 from o2okit.streams import Draws
 
 
@@ -27,21 +27,15 @@ class BC(ActorCritic):
         super().build(seeds)
         sizes = (self.obs_size, *self.hyper.hidden, self.act_size)
         self.actor = StackedMLP(seeds, sizes, name="actor", device=self.device)
+        # Without noise: nothing tells good from bad.
+        silent = torch.zeros(self.runs, device=self.device)
+        self.policy = DeterministicPolicy(self.actor, silent)
         self.actor_adam = Adam([self.actor], self.hyper.actor_lr)
-
-    # --- policy -----------------------------------------------------------------------------------
-    def mode(self, obs: Tensor) -> Tensor:
-        """π(s)."""
-        return torch.tanh(self.actor(obs))
-
-    def explore(self, obs: Tensor, draws: Draws) -> Tensor:
-        """π(s): nothing tells good noise from bad."""
-        return self.mode(obs)
 
     # --- loss and update --------------------------------------------------------------------------
     def actor_loss(self, batch: Batch) -> Tensor:
         """Mean squared error ``[R]``."""
-        return (self.mode(batch.obs) - batch.action).square().mean((1, 2))
+        return (self.policy.mode(batch.obs) - batch.action).square().mean((1, 2))
 
     def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of the actor."""

@@ -80,9 +80,9 @@ class CQL(SAC):
         return batch._replace(action=batch.action.clamp(-EDGE, EDGE))
 
     # --- actions ----------------------------------------------------------------------------------
-    def samples(self, policy: tuple[Tensor, Tensor], noise: Tensor) -> tuple[Tensor, Tensor]:
+    def samples(self, gaussian: tuple[Tensor, Tensor], noise: Tensor) -> tuple[Tensor, Tensor]:
         """``N`` actions per state ``[R, B, N, A]`` and their log-probabilities ``[R, B, N]``."""
-        mean, log_std = (part.detach()[:, :, None] for part in policy)
+        mean, log_std = (part.detach()[:, :, None] for part in gaussian)
         return tanh_normal_sample(mean, log_std, noise)
 
     def many_q(self, critic: StackedMLP, obs: Tensor, actions: Tensor, **kind: Any) -> Tensor:
@@ -150,13 +150,13 @@ class CQL(SAC):
         single, current, following, targets = noise.split([1, n, n, backup], dim=2)
         uniform = draws.uniform("update actions", rows, n, act).float() * 2 - 1
 
-        policy = self.policy(batch.obs)
-        actor_loss, actor_metrics = self.actor_loss(batch.obs, policy, single[:, :, 0])
+        gaussian = self.policy.gaussian(batch.obs)
+        actor_loss, actor_metrics = self.actor_loss(batch.obs, gaussian, single[:, :, 0])
         with torch.no_grad():
-            next_policy = self.policy(batch.next_obs)
-            a_next, log_next = self.samples(next_policy, following)
-            a_now, log_now = self.samples(policy, current)
-            a_target, _ = self.samples(next_policy, targets)
+            next_gaussian = self.policy.gaussian(batch.next_obs)
+            a_next, log_next = self.samples(next_gaussian, following)
+            a_now, log_now = self.samples(gaussian, current)
+            a_target, _ = self.samples(next_gaussian, targets)
             log_uniform = torch.full_like(log_now, -act * math.log(2))
         target = self.target(batch, a_target)
         td_loss, difference, metrics = self.conservative_loss(

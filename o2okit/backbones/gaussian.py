@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from o2okit.backbones.actor_critic import ActorCritic
-from o2okit.nn import Adam, Stacked, StackedMLP
+from o2okit.nn import Adam, GaussianPolicy, Stacked, StackedMLP
 from o2okit.nn.distributions import normal_log_prob
-from o2okit.streams import Draws
 
 MAX_WEIGHT = 100.0
 
@@ -29,31 +27,13 @@ class GaussianActorCritic(ActorCritic):
         sizes = (self.obs_size, *self.hyper.hidden, self.act_size)
         self.actor = StackedMLP(seeds, sizes, name="actor", device=self.device)
         self.log_std = Stacked([np.zeros((self.runs, 1, self.act_size))], device=self.device)
+        self.policy = GaussianPolicy(self.actor, self.log_std, bounded=self.bounded_mean)
         self.actor_adam = Adam([self.actor, self.log_std], self.hyper.actor_lr)
-
-    # --- policy -----------------------------------------------------------------------------------
-    def mean(self, obs: Tensor) -> Tensor:
-        """``[R, B, A]``."""
-        mean = self.actor(obs)
-        return torch.tanh(mean) if self.bounded_mean else mean
-
-    def sample(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """Clipped samples ``[R, B, A]``, without gradient."""
-        std = self.log_std.weights[0].clamp(-20, 2).exp()
-        return (self.mean(obs) + std * noise).clamp(-1, 1)
-
-    def explore(self, obs: Tensor, draws: Draws) -> Tensor:
-        """A sample of the policy."""
-        return self.sample(obs, draws.normal("explore", 1, self.act_size))
-
-    def mode(self, obs: Tensor) -> Tensor:
-        """The mean, clipped."""
-        return self.mean(obs).clamp(-1, 1)
 
     # --- loss -------------------------------------------------------------------------------------
     def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
         """Log π(a|s) ``[R, B]``; the clipping is ignored, as in the authors' code."""
-        return normal_log_prob(action, self.mean(obs), self.log_std.values().clamp(-20, 2))
+        return normal_log_prob(action, *self.policy.gaussian(obs))
 
     def weighted_imitation(
         self, obs: Tensor, action: Tensor, scaled_advantage: Tensor

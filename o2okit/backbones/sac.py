@@ -24,7 +24,7 @@ from torch import Tensor
 from o2okit.backbones.actor_critic import ActorCritic, ActorCriticHyperparameters
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
-from o2okit.nn import Adam, Stacked, StackedMLP, mean_per_run
+from o2okit.nn import Adam, Stacked, StackedMLP, TanhGaussianPolicy, mean_per_run
 from o2okit.nn.distributions import tanh_normal_sample
 from o2okit.streams import Draws
 
@@ -49,6 +49,7 @@ class SAC(ActorCritic):
         super().build(seeds)
         self.make_networks(seeds)
         self.spread = Stacked([np.tile([1.0, -1.0], (self.runs, 1))], device=self.device)  # m and b
+        self.policy = TanhGaussianPolicy(self.actor, self.spread)
         self.log_alpha = Stacked(
             [np.log([[run["alpha"]] for run in self.hypers])], device=self.device
         )
@@ -61,38 +62,19 @@ class SAC(ActorCritic):
         self.actor = StackedMLP(seeds, sizes, name="actor", device=self.device)
         self.make_critics(seeds)
 
-    # --- policy -----------------------------------------------------------------------------------
-    def policy(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log σ ``[R, B, A]`` of the Gaussian before tanh."""
-        mean, raw = self.actor(obs).chunk(2, dim=-1)
-        scale, offset = self.spread.values()[:, :, None, None].unbind(1)
-        return mean, (scale * raw + offset).clamp(-20, 2)
-
-    def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions ``[R, B, A]`` and their log-probabilities ``[R, B]``."""
-        return tanh_normal_sample(*self.policy(obs), noise)
-
-    def explore(self, obs: Tensor, draws: Draws) -> Tensor:
-        """A sample of the policy."""
-        return self.sample(obs, draws.normal("explore", 1, self.act_size))[0]
-
-    def mode(self, obs: Tensor) -> Tensor:
-        """Tanh of the mean."""
-        return torch.tanh(self.policy(obs)[0])
-
     # --- losses -----------------------------------------------------------------------------------
     @torch.no_grad()
     def target(self, batch: Batch, noise: Tensor) -> Tensor:
         """Bootstrap target ``y`` ``[R, B]``."""
-        action, log_prob = self.sample(batch.next_obs, noise)
+        action, log_prob = tanh_normal_sample(*self.policy.gaussian(batch.next_obs), noise)
         next_q = self.q(self.target_critic, batch.next_obs, action).amin(1)
         return self.backup(batch, next_q - self.log_alpha.weights[0].exp() * log_prob)
 
     def actor_loss(
-        self, obs: Tensor, policy: tuple[Tensor, Tensor], noise: Tensor
+        self, obs: Tensor, gaussian: tuple[Tensor, Tensor], noise: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss ``[R]`` and its metrics ``[R]``, among them the entropy that tunes α."""
-        action, log_prob = tanh_normal_sample(*policy, noise)
+        action, log_prob = tanh_normal_sample(*gaussian, noise)
         alpha = self.log_alpha.weights[0].exp()
         q = self.q(self.critic, obs, action, frozen=True).amin(1)
         loss = (alpha * log_prob - q).mean(-1)
@@ -109,7 +91,8 @@ class SAC(ActorCritic):
         """One step of actor, temperature, critics and target critics."""
         noise = draws.normal("update", 2, self.hyper.batch_size, self.act_size)
         critic_loss, critic_metrics = self.critic_loss(batch, self.target(batch, noise[:, 0]))
-        actor_loss, actor_metrics = self.actor_loss(batch.obs, self.policy(batch.obs), noise[:, 1])
+        gaussian = self.policy.gaussian(batch.obs)
+        actor_loss, actor_metrics = self.actor_loss(batch.obs, gaussian, noise[:, 1])
         steps = [
             (self.actor_adam, self.actor_adam.gradient(actor_loss)),
             (self.critic_adam, self.critic_adam.gradient(critic_loss)),

@@ -19,7 +19,7 @@ from torch import Tensor
 from o2okit.backbones.actor_critic import ActorCritic, ActorCriticHyperparameters
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
-from o2okit.nn import Adam, StackedMLP
+from o2okit.nn import Adam, DeterministicPolicy, StackedMLP
 from o2okit.streams import Draws
 
 
@@ -45,18 +45,9 @@ class TD3(ActorCritic):
         sizes = (self.obs_size, *self.hyper.hidden, self.act_size)
         self.actor = StackedMLP(seeds, sizes, name="actor", device=self.device)
         self.target_actor = self.actor.copy()
+        self.policy = DeterministicPolicy(self.actor, self.hyper.explore_noise)
         self.make_critics(seeds)
         self.actor_adam = Adam([self.actor], self.hyper.actor_lr)
-
-    # --- policy -----------------------------------------------------------------------------------
-    def mode(self, obs: Tensor) -> Tensor:
-        """π(s)."""
-        return torch.tanh(self.actor(obs))
-
-    def explore(self, obs: Tensor, draws: Draws) -> Tensor:
-        """π(s) with noise."""
-        noise = draws.normal("explore", 1, self.act_size) * self.hyper.explore_noise[:, None, None]
-        return (self.mode(obs) + noise).clamp(-1, 1)
 
     # --- losses -----------------------------------------------------------------------------------
     @torch.no_grad()
@@ -69,7 +60,7 @@ class TD3(ActorCritic):
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss ``[R]`` and its metrics ``[R]``."""
-        loss = -self.q(self.critic, batch.obs, self.mode(batch.obs), only=0).mean(-1)
+        loss = -self.q(self.critic, batch.obs, self.policy.mode(batch.obs), only=0).mean(-1)
         return loss, {"actor_loss": loss.detach()}
 
     # --- update -----------------------------------------------------------------------------------

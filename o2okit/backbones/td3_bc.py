@@ -32,7 +32,7 @@ class TD3BC(TD3):
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss ``[R]`` and its metrics ``[R]``; λ carries no gradient."""
-        action = self.mode(batch.obs)
+        action = self.policy.mode(batch.obs)
         q = self.q(self.critic, batch.obs, action, only=0)
         weight = self.hyper.alpha / mean_per_run(q.detach().abs())
         imitation = (action - batch.action).square().mean((1, 2))

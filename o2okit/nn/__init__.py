@@ -1,7 +1,17 @@
 """Networks, distributions and optimisers on the run axis."""
 
 from o2okit.nn.adam import Adam
+from o2okit.nn.policies import DeterministicPolicy, GaussianPolicy, Policy, TanhGaussianPolicy
 from o2okit.nn.products import mean_per_run
 from o2okit.nn.stacked import Stacked, StackedMLP
 
-__all__ = ["Adam", "Stacked", "StackedMLP", "mean_per_run"]
+__all__ = [
+    "Adam",
+    "DeterministicPolicy",
+    "GaussianPolicy",
+    "Policy",
+    "Stacked",
+    "StackedMLP",
+    "TanhGaussianPolicy",
+    "mean_per_run",
+]

@@ -21,6 +21,13 @@ def normal_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     return -(0.5 * (z.square() + LOG_2PI) + log_std).sum(-1)
 
 
+def normal_kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor) -> Tensor:
+    """KL(N(mean, std²) ‖ N(other_mean, other_std²)), summed over the action's dimensions."""
+    ratio = torch.exp(2 * (log_std - other_log_std))
+    shift = (mean - other_mean).square() * torch.exp(-2 * other_log_std)
+    return (other_log_std - log_std + 0.5 * (ratio + shift - 1)).sum(-1)
+
+
 def _log_derivative(u: Tensor) -> Tensor:
     """Σ log(1 - tanh²(u)), in the form that does not cancel for large ``|u|``."""
     return 2 * (math.log(2) - u - F.softplus(-2 * u)).sum(-1)

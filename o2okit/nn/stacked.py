@@ -66,18 +66,22 @@ class Stacked:
         """The first parameter ``[R, ...]`` with its gradient; for parameters that are no network."""
         return self.flat[: self._lengths[0]].view(self.runs, *self.shapes[0])
 
-    def copy(self) -> Self:
-        """The same with frozen parameters in tensors of its own: a target network."""
+    def copy(self, *, trainable: bool = False) -> Self:
+        """The same in tensors of its own, frozen (a target network) unless ``trainable``."""
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
-        twin.flat = self.flat.detach().clone()
+        twin.flat = self.flat.detach().clone().requires_grad_(trainable)
         twin.weights = twin.views(twin.flat)
         return twin
 
     @torch.no_grad()
-    def copy_from(self, other: Self) -> None:
-        """Takes over the parameters of ``other`` (the periodic target update)."""
-        self.flat.copy_(other.flat)
+    def copy_from(self, other: Self, where: Tensor | None = None) -> None:
+        """Takes over the parameters of ``other``, of the runs ``where`` ``[R]`` if it is given."""
+        if where is None:
+            self.flat.copy_(other.flat)
+            return
+        for mine, theirs in zip(self.weights, other.weights, strict=True):
+            mine.copy_(torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine))
 
     @torch.no_grad()
     def follow(self, other: Self, rate: float) -> None:
@@ -214,8 +218,8 @@ class StackedMLP(Stacked):
         parts = [part[:, only] for part in self.weights]
         return list(zip(parts[::2], parts[1::2], strict=True))
 
-    def copy(self) -> Self:
+    def copy(self, *, trainable: bool = False) -> Self:
         """As ``Stacked.copy``."""
-        twin = super().copy()
+        twin = super().copy(trainable=trainable)
         twin.layer_weights = twin.layer_views(twin.flat)
         return twin

@@ -42,7 +42,7 @@ def test_the_shipped_policy_is_the_agents(run):
     agent, shipped = run.agent(80), behaviour.policy(run, 80)
     obs, noise = torch.randn(1, 50, 11), torch.randn(1, 50, 3)
     with torch.no_grad():
-        expected, _ = agent.sample(obs, noise)
+        expected = agent.policy.sample(obs, noise)
     assert (shipped.sample(obs[0], noise[0]) - expected[0]).abs().max() < 5e-3
     assert (behaviour.policy(run, 120).sample(obs[0], noise[0]) != expected[0]).any()
 

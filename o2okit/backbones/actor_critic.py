@@ -32,6 +32,12 @@ class ActorCriticHyperparameters:
     reward_bias: float = per_run(0.0, "", "AntMaze: -1 or -5", low=-float("inf"))
 
 
+def geometric_sum(ratio: Tensor, terms: Tensor) -> Tensor:
+    """1 + ratio + ratio² + ..., as many ``terms`` ``[R, B]``; ``ratio`` ``[R, 1]`` in [0, 1]."""
+    closed = (1 - ratio**terms) / (1 - ratio)
+    return torch.where(ratio < 1, closed, terms)
+
+
 class ActorCritic(Agent):
     """Base class; a backbone adds its networks, its losses and its policy."""
 
@@ -56,6 +62,8 @@ class ActorCritic(Agent):
     def prepare(self, batch: Batch) -> Batch:
         """Observations standardised, rewards scaled."""
         scale, bias = self.hyper.reward_scale[:, None], self.hyper.reward_bias[:, None]
+        if batch.steps is not None:  # the bias of each reward in the sum
+            bias = bias * geometric_sum(self.hyper.discount[:, None], batch.steps)
         return batch._replace(
             obs=self.normaliser(batch.obs),
             next_obs=self.normaliser(batch.next_obs),
@@ -68,8 +76,11 @@ class ActorCritic(Agent):
         return critic(torch.cat([obs, action], dim=-1), **kind)[..., 0]
 
     def backup(self, batch: Batch, next_value: Tensor) -> Tensor:
-        """R + γ (1 - terminated) · next_value, ``[R, B]``."""
-        return batch.reward + self.hyper.discount[:, None] * (1 - batch.terminated) * next_value
+        """R + γ (1 - terminated) · next_value, ``[R, B]``; with n-step sums γ to the power of their steps."""
+        discount = self.hyper.discount[:, None]
+        if batch.steps is not None:
+            discount = discount**batch.steps
+        return batch.reward + discount * (1 - batch.terminated) * next_value
 
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of the critics' mean squared errors ``[R]``, and its metrics ``[R]``."""

@@ -72,7 +72,9 @@ class AWAC(GaussianActorCritic):
         noise = draws.normal("update", 2, self.hyper.batch_size, self.act_size)
         loss, metrics = self.critic_loss(batch, self.target(batch, noise[:, 0]))
         self.critic_adam.step(loss)
-        loss, actor_metrics = self.actor_loss(batch, noise[:, 1])
+        loss, actor_metrics = self.method.actor_loss(
+            batch, lambda: self.actor_loss(batch, noise[:, 1])
+        )
         self.actor_adam.step(loss)
         self.target_critic.follow(self.critic, self.hyper.target_rate)
         return metrics | actor_metrics

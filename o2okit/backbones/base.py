@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +11,53 @@ from torch import Tensor
 
 from o2okit.data import Batch, Dataset
 from o2okit.hyper import stack
-from o2okit.nn import Adam, Stacked
+from o2okit.nn import Adam, Saved, Stacked
 from o2okit.streams import Draws
 from o2okit.tasks import Task
 
 
-class Agent:
+class Normaliser:
+    """Standardises observations by the dataset's statistics, which travel with the agent.
+
+    ``std`` is widened by 1e-3 (specs/qcse.md 3): a dimension without spread must not blow up.
+    """
+
+    def __init__(self, runs: int, size: int, device: torch.device | str) -> None:
+        self.mean = torch.zeros(runs, 1, size, device=device)
+        self.std = torch.ones(runs, 1, size, device=device)
+
+    def fit(self, observations: np.ndarray) -> None:
+        """Statistics of ``observations`` ``[N, D]``, for every run."""
+        mean = observations.mean(0, dtype=np.float64)
+        std = observations.std(0, dtype=np.float64) + 1e-3
+        self.mean.copy_(torch.as_tensor(mean, dtype=torch.float32))
+        self.std.copy_(torch.as_tensor(std, dtype=torch.float32))
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """``[R, B, D]`` standardised."""
+        return (obs - self.mean) / self.std
+
+    def state(self) -> dict[str, Tensor]:
+        """Mean and standard deviation ``[R, D]``."""
+        return {"mean": self.mean[:, 0], "std": self.std[:, 0]}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what ``state`` returned."""
+        self.mean[:, 0], self.std[:, 0] = state["mean"], state["std"]
+
+
+Loss = Callable[[], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Changes:
+    """What a fine-tuning method may change within an update; by default nothing."""
+
+    def actor_loss(self, batch: Batch, own: Loss) -> tuple[Tensor, dict[str, Tensor]]:
+        """The actor's loss ``[R]`` and its metrics ``[R]``; ``own()`` computes the backbone's."""
+        return own()
+
+
+class Agent(Saved):
     """A cohort of agents of one backbone.
 
     Args:
@@ -31,6 +72,7 @@ class Agent:
     needs_returns: ClassVar[bool] = False  # Monte-Carlo returns in the minibatch
     replay: ClassVar[str] = "mixed"  # what plain fine-tuning draws from (CORL)
     discrete: ClassVar[bool] = False  # for tasks whose observations and actions are indices
+    saved_kinds = (Stacked, Adam, Normaliser)
 
     def __init__(
         self,
@@ -43,6 +85,7 @@ class Agent:
         self.task, self.hypers, self.device = task, list(hypers), device
         self.obs_size, self.act_size, self.runs = task.obs_size, task.act_size, len(seeds)
         self.updates = 0  # gradient steps so far, offline and online
+        self.method = Changes()  # fine-tuning puts its method here
         self.build(seeds)
 
     def build(self, seeds: Sequence[int]) -> None:
@@ -87,57 +130,11 @@ class Agent:
         raise TypeError(f"{type(self).__name__} defines no greedy action")
 
     # --- checkpoints: every network, optimiser and normaliser that is an attribute ----------------
-    def _parts(self) -> dict[str, Stacked | Adam | Normaliser]:
-        return {
-            name: part
-            for name, part in vars(self).items()
-            if isinstance(part, Stacked | Adam | Normaliser)
-        }
-
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next update depends on, run by run."""
-        state = {
-            f"{name}.{key}": value
-            for name, part in self._parts().items()
-            for key, value in part.state().items()
-        }
-        return {**state, "updates": torch.full((self.runs,), self.updates)}
+        """As ``Saved.state``."""
+        return {**super().state(), "updates": torch.full((self.runs,), self.updates)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what ``state`` returned."""
-        for name, part in self._parts().items():
-            prefix = f"{name}."
-            part.load_state(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
+        """As ``Saved.load_state``."""
+        super().load_state(state)
         self.updates = int(state["updates"][0])
-
-
-class Normaliser:
-    """Standardises observations by the dataset's statistics, which travel with the agent.
-
-    ``std`` is widened by 1e-3 (specs/qcse.md 3): a dimension without spread must not blow up.
-    """
-
-    def __init__(self, runs: int, size: int, device: torch.device | str) -> None:
-        self.mean = torch.zeros(runs, 1, size, device=device)
-        self.std = torch.ones(runs, 1, size, device=device)
-
-    def fit(self, observations: np.ndarray) -> None:
-        """Statistics of ``observations`` ``[N, D]``, for every run."""
-        mean = observations.mean(0, dtype=np.float64)
-        std = observations.std(0, dtype=np.float64) + 1e-3
-        self.mean.copy_(torch.as_tensor(mean, dtype=torch.float32))
-        self.std.copy_(torch.as_tensor(std, dtype=torch.float32))
-
-    def __call__(self, obs: Tensor) -> Tensor:
-        """``[R, B, D]`` standardised."""
-        return (obs - self.mean) / self.std
-
-    def state(self) -> dict[str, Tensor]:
-        """Mean and standard deviation ``[R, D]``."""
-        return {"mean": self.mean[:, 0], "std": self.std[:, 0]}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what ``state`` returned."""
-        self.mean[:, 0], self.std[:, 0] = state["mean"], state["std"]

@@ -33,12 +33,13 @@ class BC(ActorCritic):
         self.actor_adam = Adam([self.actor], self.hyper.actor_lr)
 
     # --- loss and update --------------------------------------------------------------------------
-    def actor_loss(self, batch: Batch) -> Tensor:
-        """Mean squared error ``[R]``."""
-        return (self.policy.mode(batch.obs) - batch.action).square().mean((1, 2))
+    def actor_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error ``[R]``, also as a metric."""
+        loss = (self.policy.mode(batch.obs) - batch.action).square().mean((1, 2))
+        return loss, {"actor_loss": loss.detach()}
 
     def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of the actor."""
-        loss = self.actor_loss(batch)
+        loss, metrics = self.method.actor_loss(batch, lambda: self.actor_loss(batch))
         self.actor_adam.step(loss)
-        return {"actor_loss": loss.detach()}
+        return metrics

@@ -151,7 +151,9 @@ class CQL(SAC):
         uniform = draws.uniform("update actions", rows, n, act).float() * 2 - 1
 
         gaussian = self.policy.gaussian(batch.obs)
-        actor_loss, actor_metrics = self.actor_loss(batch.obs, gaussian, single[:, :, 0])
+        actor_loss, actor_metrics = self.method.actor_loss(
+            batch, lambda: self.actor_loss(batch.obs, gaussian, single[:, :, 0])
+        )
         with torch.no_grad():
             next_gaussian = self.policy.gaussian(batch.next_obs)
             a_next, log_next = self.samples(next_gaussian, following)

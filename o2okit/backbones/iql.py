@@ -103,6 +103,8 @@ class IQL(GaussianActorCritic):
         loss, critic_metrics = self.critic_loss(batch, target)
         self.critic_adam.step(0.5 * loss)
         self.target_critic.follow(self.critic, self.hyper.target_rate)
-        loss, actor_metrics = self.actor_loss(batch, advantage)
+        loss, actor_metrics = self.method.actor_loss(
+            batch, lambda: self.actor_loss(batch, advantage)
+        )
         self.actor_adam.step(loss)
         return metrics | critic_metrics | actor_metrics

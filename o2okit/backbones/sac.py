@@ -92,7 +92,9 @@ class SAC(ActorCritic):
         noise = draws.normal("update", 2, self.hyper.batch_size, self.act_size)
         critic_loss, critic_metrics = self.critic_loss(batch, self.target(batch, noise[:, 0]))
         gaussian = self.policy.gaussian(batch.obs)
-        actor_loss, actor_metrics = self.actor_loss(batch.obs, gaussian, noise[:, 1])
+        actor_loss, actor_metrics = self.method.actor_loss(
+            batch, lambda: self.actor_loss(batch.obs, gaussian, noise[:, 1])
+        )
         steps = [
             (self.actor_adam, self.actor_adam.gradient(actor_loss)),
             (self.critic_adam, self.critic_adam.gradient(critic_loss)),

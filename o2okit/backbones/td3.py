@@ -74,7 +74,7 @@ class TD3(ActorCritic):
         loss, metrics = self.critic_loss(batch, self.target(batch, noise))
         self.critic_adam.step(loss)
         if self.branch():
-            loss, actor_metrics = self.actor_loss(batch)
+            loss, actor_metrics = self.method.actor_loss(batch, lambda: self.actor_loss(batch))
             self.actor_adam.step(loss)
             self.target_critic.follow(self.critic, self.hyper.target_rate)
             self.target_actor.follow(self.actor, self.hyper.target_rate)

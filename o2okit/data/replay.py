@@ -18,7 +18,8 @@ class Batch(NamedTuple):
     """A minibatch per run: ``[R, B]``, observations and actions with their own trailing sizes.
 
     ``terminated`` is 1.0 where no value follows; a time-out is not a termination. ``mc_return`` is the
-    discounted return to go of the transition's episode, -inf where it is not known.
+    discounted return to go of the transition's episode, -inf where it is not known. With n-step sums
+    ``reward`` is the discounted sum of ``steps`` rewards, and what follows is what follows the last.
     """
 
     obs: Tensor
@@ -27,6 +28,7 @@ class Batch(NamedTuple):
     next_obs: Tensor
     terminated: Tensor
     mc_return: Tensor | None = None  # where the replay holds it
+    steps: Tensor | None = None  # None: one
 
 
 def _sizes(task: Task, with_returns: bool) -> tuple[int, ...]:
@@ -35,12 +37,9 @@ def _sizes(task: Task, with_returns: bool) -> tuple[int, ...]:
     return (obs, action, 1, obs, 1) + ((1,) if with_returns else ())
 
 
-def split_rows(rows: Tensor, task: Task) -> Batch:
+def split_rows(rows: Tensor, task: Task, *, returns: bool) -> Batch:
     """The fields of stored rows ``[..., width]``; indices come back as integers."""
-    with_returns = rows.shape[-1] > sum(_sizes(task, False))
-    obs, action, reward, next_obs, terminated, *rest = rows.split(
-        _sizes(task, with_returns), dim=-1
-    )
+    obs, action, reward, next_obs, terminated, *rest = rows.split(_sizes(task, returns), dim=-1)
     if task.discrete:
         obs, action, next_obs = (x[..., 0].long() for x in (obs, action, next_obs))
     mc_return = rest[0][..., 0] if rest else None
@@ -61,6 +60,8 @@ class Replay:
         runs: ``R``.
         capacity: online transitions per run; the oldest are overwritten.
         returns: Monte-Carlo returns ``[N]`` of the dataset's rows; minibatches have them then.
+        n_step: rewards that a transition sums up at most; no sum crosses the end of an episode.
+        discount: of these sums, ``[R]``.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class Replay:
         runs: int,
         capacity: int,
         returns: Tensor | None = None,
+        n_step: int = 1,
+        discount: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if kind not in REPLAYS:
@@ -98,17 +101,31 @@ class Replay:
             for storage, column in zip(parts, columns, strict=False):
                 storage.copy_(torch.as_tensor(column).view(storage.shape))
         self._base = self.offline + torch.arange(runs, device=device) * capacity
+        self.n_step, self.discount = n_step, discount
+        if n_step > 1:
+            self.ends = torch.zeros(len(self.rows), dtype=torch.bool, device=device)
+            if self.offline:
+                ends = dataset.terminals | dataset.timeouts
+                self.ends[: self.offline] = torch.from_numpy(ends).to(device)
+                self.ends[self.offline - 1] = True
 
     def __len__(self) -> int:
         """Rows that a run can draw from."""
         return self.offline + self.online
 
-    def add(self, transition: Batch) -> None:
-        """Stores one transition per run: fields ``[R]`` or ``[R, size]``."""
+    def add(self, transition: Batch, ended: Tensor | None = None) -> None:
+        """Stores one transition per run.
+
+        Args:
+            transition: fields ``[R]`` or ``[R, size]``.
+            ended: whether it is its episode's last, ``[R]``; n-step sums need it.
+        """
         fields = [value.to(torch.float32).view(self.runs, -1) for value in transition[:5]]
         if len(self._sizes) > 5:  # unknown until the episode ends
             fields.append(fields[0].new_full((self.runs, 1), -torch.inf))
         self.rows[self._base + self._next] = torch.cat(fields, dim=1)
+        if self.n_step > 1:
+            self.ends[self._base + self._next] = ended
         self._next = (self._next + 1) % self.capacity
         self.online = min(self.online + 1, self.capacity)
 
@@ -118,7 +135,7 @@ class Replay:
         return self._base[run] + places % self.capacity
 
     def rewards(self, rows: Tensor) -> Tensor:
-        """Rewards ``[n]`` of given rows."""
+        """Rewards of given rows, in their shape."""
         return self.rows[rows, sum(self._sizes[:2])]
 
     def set_returns(self, rows: Tensor, returns: Tensor) -> None:
@@ -126,31 +143,70 @@ class Replay:
         self.rows[rows, -1] = returns.to(self.rows)
 
     def sample(self, u: Tensor) -> Batch:
-        """Rows drawn uniformly by ``u`` ``[R, B]`` in [0, 1)."""
+        """Transitions drawn uniformly by ``u`` ``[R, B]`` in [0, 1)."""
+        return self.take(self.places(u))
+
+    def places(self, u: Tensor) -> Tensor:
+        """The rows ``[R, B]`` that ``u`` ``[R, B]`` in [0, 1) draws uniformly."""
         shift = (self._base - self.offline)[:, None]
         if self.kind == "half":
             offline, online = u.tensor_split(2, dim=1)
             online = (online * self.online).long() + self._base[:, None]
-            index = torch.cat([(offline * self.offline).long(), online], dim=1)
-        elif self.offline:
+            return torch.cat([(offline * self.offline).long(), online], dim=1)
+        if self.offline:
             index = (u * (self.offline if self.kind == "offline" else len(self))).long()
-            index = torch.where(index < self.offline, index, index + shift)
-        else:
-            index = (u * len(self)).long() + shift
-        rows = self.rows.index_select(0, index.flatten()).view(*index.shape, -1)
-        return split_rows(rows, self.task)
+            return torch.where(index < self.offline, index, index + shift)
+        return (u * len(self)).long() + shift
+
+    def take(self, places: Tensor) -> Batch:
+        """The transitions at given rows ``[R, B]``, n-step sums where the replay is for them."""
+        batch = self._split(places)
+        if self.n_step == 1:
+            return batch
+        last, reward, steps = self._sum(places)
+        final = self._split(last)
+        return batch._replace(
+            reward=reward, next_obs=final.next_obs, terminated=final.terminated, steps=steps
+        )
+
+    def _split(self, places: Tensor) -> Batch:
+        rows = self.rows.index_select(0, places.flatten()).view(*places.shape, -1)
+        return split_rows(rows, self.task, returns=len(self._sizes) > 5)
+
+    def _sum(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(last row, discounted sum of rewards, number of them) ``[R, B]`` (specs/gde.md 2.4).
+
+        A run's newest row ends its sum, too: what is stored behind it is its oldest.
+        """
+        base, discount = self._base[:, None], self.discount[:, None]
+        newest = base + (self._next - 1) % max(self.capacity, 1)
+        last, reward = places, self.rewards(places)
+        steps, going = torch.ones_like(reward), torch.ones_like(places, dtype=torch.bool)
+        for _ in range(self.n_step - 1):
+            going = going & ~self.ends[last] & (last != newest)
+            following = base + (last - base + 1) % max(self.capacity, 1)
+            following = torch.where(last < self.offline, last + 1, following)
+            last = torch.where(going, following, last)
+            reward = reward + going * discount**steps * self.rewards(last)
+            steps = steps + going
+        return last, reward, steps
 
     # --- checkpoints ------------------------------------------------------------------------------
     def state(self) -> dict[str, Tensor]:
-        """The online rows ``[R, n, width]`` and where the next one goes ``[R]``."""
-        online = self.rows[self.offline :].view(self.runs, self.capacity, -1)
-        return {
-            "rows": online[:, : self.online],
+        """The online rows ``[R, n, width]``, which end episodes, and where the next one goes ``[R]``."""
+        state = {
+            "rows": self._own(self.rows)[:, : self.online],
             "next": torch.full((self.runs,), self._next),
         }
+        return state | ({"ends": self._own(self.ends)[:, : self.online]} if self.n_step > 1 else {})
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes over what ``state`` returned."""
         self.online, self._next = state["rows"].shape[1], int(state["next"][0])
-        online = self.rows[self.offline :].view(self.runs, self.capacity, -1)
-        online[:, : self.online] = state["rows"].to(self.device)
+        self._own(self.rows)[:, : self.online] = state["rows"].to(self.device)
+        if self.n_step > 1:
+            self._own(self.ends)[:, : self.online] = state["ends"].to(self.device)
+
+    def _own(self, stored: Tensor) -> Tensor:
+        """The runs' part of what is stored for every row, ``[R, capacity, ...]``."""
+        return stored[self.offline :].view(self.runs, self.capacity, *stored.shape[1:])

@@ -1,8 +1,9 @@
 """One file per fine-tuning method. ``METHODS`` is the registry."""
 
 from o2okit.methods.base import Naive
+from o2okit.methods.gde import GDE
 from o2okit.methods.rnd import RND
 
-METHODS = {"naive": Naive, "rnd": RND}
+METHODS = {"naive": Naive, "gde": GDE, "rnd": RND}
 
-__all__ = ["METHODS", "RND", "Naive"]
+__all__ = ["GDE", "METHODS", "RND", "Naive"]

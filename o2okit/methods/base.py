@@ -1,20 +1,22 @@
 """Fine-tuning methods: a method changes training at named points and nowhere else.
 
-``Naive`` is plain fine-tuning: every point has its default, which changes nothing.
+``Naive`` is plain fine-tuning: every point has its default, which changes nothing. A method is a subclass
+that overrides the points it needs; what it holds is made in ``build`` and saved by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from o2okit.data import Batch
+from o2okit.backbones.base import Agent, Changes
+from o2okit.data import Batch, Dataset
 from o2okit.hyper import stack
-from o2okit.tasks import Task
+from o2okit.nn import Adam, Policy, Saved, Stacked
+from o2okit.streams import Draws
 
 
 @dataclass(frozen=True)
@@ -22,33 +24,80 @@ class NoHyperparameters:
     """Plain fine-tuning has none."""
 
 
-class Naive:
+class Naive(Saved, Changes):
     """Plain fine-tuning; the base class of every method.
 
+    Class attributes:
+        replay: what it draws from (``REPLAYS``); ``None``: what the backbone's authors draw from.
+        backbones: names it is defined for; empty: all.
+
+    Attributes:
+        step: environment steps so far, as the training loop counts them.
+
     Args:
-        task: sizes of observations and actions.
+        agent: the cohort of agents that is fine-tuned.
         hypers: the method's complete hyper-parameters of each run.
         seeds: one per run.
-        device: where the tensors live.
     """
 
-    Hyperparameters: type = NoHyperparameters
-    version = 1  # part of a run's id: raise it when a change alters results
+    Hyperparameters: ClassVar[type] = NoHyperparameters
+    version: ClassVar[int] = 1  # part of a run's id: raise it when a change alters results
+    replay: ClassVar[str | None] = None
+    backbones: ClassVar[tuple[str, ...]] = ()
+    saved_kinds = (Stacked, Adam, Policy)
 
     def __init__(
-        self,
-        task: Task,
-        hypers: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
+        self, agent: Agent, hypers: Sequence[Mapping[str, Any]], seeds: Sequence[int]
     ) -> None:
-        self.hyper = stack(self.Hyperparameters, hypers, device)
-        self.task, self.runs, self.device = task, len(seeds), device
+        self.agent, self.task, self.runs, self.device = agent, agent.task, agent.runs, agent.device
+        self.hyper = stack(self.Hyperparameters, hypers, self.device)
+        self.step = 0
         self.build(seeds)
 
-    def build(self, seeds: Sequence[int]) -> None:
-        """Makes the method's own networks and optimisers."""
+    # --- before training --------------------------------------------------------------------------
+    @classmethod
+    def paced(cls, online_steps: int) -> dict[str, Any]:
+        """Hyper-parameters that go with the length of the fine-tuning; most have none."""
+        return {}
 
+    def build(self, seeds: Sequence[int]) -> None:
+        """Makes the method's own networks and optimisers; the agent is untrained as yet."""
+
+    def prepare(self, dataset: Dataset | None) -> None:
+        """Once, before the first online step: the agent is the offline one."""
+
+    @property
+    def n_step(self) -> int:
+        """Rewards that a transition's target sums up."""
+        return 1
+
+    # --- acting -----------------------------------------------------------------------------------
+    def learns(self) -> bool:
+        """Whether there are updates at this step."""
+        return True
+
+    def cuts(self) -> bool:
+        """Whether the episodes of all runs are cut off after this step, as by a time-out."""
+        return False
+
+    def act(self, obs: Tensor, draws: Draws) -> Tensor:
+        """The actions ``[R, ...]`` that are sent to the environment for ``obs`` ``[R, ...]``."""
+        return self.agent.act(obs, draws)
+
+    def observe(self, reward: Tensor, ended: Tensor) -> None:
+        """After each environment step: its raw rewards and which episodes ended by themselves, ``[R]``."""
+
+    def greedy(self, obs: Tensor, draws: Draws) -> Tensor:
+        """Actions ``[R, n, ...]`` that are evaluated, for ``obs`` ``[R, n, ...]``.
+
+        All ``n`` episodes begin together: ``draws.step`` is the number of steps they have behind them.
+        """
+        return self.agent.greedy(obs)
+
+    def after_evaluation(self, scores: Sequence[Mapping[str, Any]]) -> None:
+        """After an evaluation that measures: each run's row (return, length, ...)."""
+
+    # --- updating; the losses are in ``Changes`` --------------------------------------------------
     def reward(self, batch: Batch) -> Tensor:
         """The reward of the update, ``[R, B]``."""
         return batch.reward
@@ -56,10 +105,3 @@ class Naive:
     def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """Steps on the method's own networks, after the backbone's; returns metrics ``[R]``."""
         return {}
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything of the method that the next update depends on, run by run."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what ``state`` returned."""

@@ -10,7 +10,7 @@ Numbered departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +37,7 @@ class RND(Naive):
 
     Hyperparameters = RNDHyperparameters
     version = 1
+    saved_tensors = ("moments",)
 
     def build(self, seeds: Sequence[int]) -> None:
         """The frozen target and the predictor."""
@@ -45,8 +46,8 @@ class RND(Naive):
         self.frozen = StackedMLP(seeds, sizes, name="rnd/target", trainable=False, **kind)
         self.predictor = StackedMLP(seeds, sizes, name="rnd/predictor", **kind)
         self.adam = Adam([self.predictor], self.hyper.lr)
-        # Running moments of the error: count, mean, sum of squared deviations, [R] each, float64.
-        self.moments = torch.zeros(3, self.runs, dtype=torch.float64, device=self.device)
+        # Running moments of the error: count, mean, sum of squared deviations.
+        self.moments = torch.zeros(self.runs, 3, dtype=torch.float64, device=self.device)
 
     def error(self, obs: Tensor) -> Tensor:
         """Prediction error ``[R, B]`` of ``obs`` ``[R, B]``, with its gradient."""
@@ -59,7 +60,7 @@ class RND(Naive):
         with torch.no_grad():
             error = self.error(batch.next_obs)
             self._observe(error.double())
-            count, _, squares = self.moments
+            count, _, squares = self.moments.unbind(1)
             std = (squares / count).sqrt().clamp(min=1e-8).float()
         return batch.reward + self.hyper.beta[:, None] * error / std[:, None]
 
@@ -71,24 +72,10 @@ class RND(Naive):
 
     def _observe(self, error: Tensor) -> None:
         """Merges a batch of errors ``[R, B]`` into the running moments (Chan et al., 1979)."""
-        count, mean, squares = self.moments
+        count, mean, squares = self.moments.unbind(1)
         n, delta = error.shape[1], error.mean(1) - mean
         merged_squares = squares + error.var(1, unbiased=False) * n
         merged_squares += delta.square() * count * n / (count + n)
-        self.moments = torch.stack([count + n, mean + delta * n / (count + n), merged_squares])
-
-    # --- checkpoints ------------------------------------------------------------------------------
-    def state(self) -> dict[str, Tensor]:
-        """The predictor, its optimiser and the running moments; the seed gives the frozen network."""
-        return {
-            "predictor": self.predictor.pack(self.predictor.flat),
-            "moments": self.moments.T.contiguous(),
-            **{f"adam.{key}": value for key, value in self.adam.state().items()},
-        }
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what ``state`` returned."""
-        flat = self.predictor.flat
-        self.predictor.unpack(state["predictor"].to(flat.device), flat)
-        self.moments = state["moments"].T.to(self.moments.device).contiguous()
-        self.adam.load_state({k[5:]: v for k, v in state.items() if k.startswith("adam.")})
+        self.moments = torch.stack(
+            [count + n, mean + delta * n / (count + n), merged_squares], dim=1
+        )

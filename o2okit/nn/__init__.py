@@ -3,6 +3,7 @@
 from o2okit.nn.adam import Adam
 from o2okit.nn.policies import DeterministicPolicy, GaussianPolicy, Policy, TanhGaussianPolicy
 from o2okit.nn.products import mean_per_run
+from o2okit.nn.saved import Saved
 from o2okit.nn.stacked import Stacked, StackedMLP
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "DeterministicPolicy",
     "GaussianPolicy",
     "Policy",
+    "Saved",
     "Stacked",
     "StackedMLP",
     "TanhGaussianPolicy",

@@ -160,13 +160,18 @@ class ToyMazeVector(VectorEnv):
         self.single_action_space = spaces.Discrete(4)
         self.observation_space = spaces.MultiDiscrete([GEOMETRY.n_cells] * num_envs)
         self.action_space = spaces.MultiDiscrete([4] * num_envs)
+        self.cell = self.elapsed = np.zeros(num_envs, dtype=np.int64)
         self.reset()
 
     def reset(self, *, seed: Any = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        """All mazes to the start; the maze has no randomness, so ``seed`` changes nothing."""
+        """All mazes to the start; the maze has no randomness, so ``seed`` changes nothing.
+
+        ``options={"reset_mask": [n]}`` does so only with those.
+        """
         super().reset(seed=seed)
-        self.cell = np.full(self.num_envs, GEOMETRY.start)
-        self.elapsed = np.zeros(self.num_envs, dtype=np.int64)
+        again = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
+        self.cell = np.where(again, GEOMETRY.start, self.cell)
+        self.elapsed = np.where(again, 0, self.elapsed)
         return self.cell.copy(), {}
 
     def step(

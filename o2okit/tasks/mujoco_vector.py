@@ -115,9 +115,15 @@ class MujocoVector(VectorEnv):
 
     # --- stepping ---------------------------------------------------------------------------------
     def reset(self, *, seed: Any = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        """A new episode everywhere. The keys decide the starts; ``seed`` changes nothing."""
-        self.episode[:] = 0
-        self._begin(range(self.num_envs))
+        """New episodes everywhere, the first ones again. The keys decide the starts, ``seed`` nothing.
+
+        ``options={"reset_mask": [n]}`` cuts those episodes off and begins their next ones.
+        """
+        if options and "reset_mask" in options:
+            self._begin(np.flatnonzero(options["reset_mask"]).tolist())
+        else:
+            self.episode[:] = 0
+            self._begin(range(self.num_envs))
         return self.observe().astype(np.float32), {}
 
     def _begin(self, envs: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from o2okit.backbones import BACKBONES
 from o2okit.data import Batch, Dataset, Replay
-from o2okit.methods import METHODS
+from o2okit.methods import METHODS, Naive
 from o2okit.streams import Draws, Streams
 from o2okit.tasks import Key, Task
 from o2okit.training.capture import CapturedUpdate, wanted
@@ -35,7 +35,8 @@ class Cohort:
         self.agent = BACKBONES[spec.backbone](self.task, [s.hyper for s in specs], seeds, device)
         self.update = CapturedUpdate(self.agent) if wanted(device) else self.agent.update
         method = METHODS[spec.method]
-        self.method = method(self.task, [s.method_hyper for s in specs], seeds, device)
+        self.method = method(self.agent, [s.method_hyper for s in specs], seeds)
+        self.agent.method = self.method
         self.replay = Replay(
             spec.replay,
             self.task,
@@ -43,6 +44,8 @@ class Cohort:
             runs=self.runs,
             capacity=(spec.capacity or spec.steps) if self.online else 0,
             returns=self._returns(spec.dataset),
+            n_step=self.method.n_step,
+            discount=self.agent.hyper.discount,
             device=device,
         )
         if spec.dataset is not None:
@@ -82,10 +85,11 @@ class Cohort:
     def advance(self) -> None:
         """One update offline; one environment step and its updates online."""
         spec = self.specs[0]
+        self.method.step = self.step
         if self.online:
             self._interact()
-        learns = self.step >= spec.learning_starts and self.step % spec.update_every == 0
-        if not self.online or learns:
+        due = self.step >= spec.learning_starts and self.step % spec.update_every == 0
+        if not self.online or (due and self.method.learns()):
             for update in range(spec.updates_per_step):
                 self._update(self.streams.at(self.step * spec.updates_per_step + update))
         self.step += 1
@@ -98,17 +102,24 @@ class Cohort:
 
     def _interact(self) -> None:
         obs = torch.from_numpy(self.obs).to(self.device)
-        action = self.agent.act(obs, self.streams.at(self.step))
+        action = self.method.act(obs, self.streams.at(self.step))
         action = action.nan_to_num()  # a diverged run goes on and is recorded as such
         self.obs, reward, terminated, truncated, info = self.env.step(action.cpu().numpy())
         following, rewards, ends = (
             torch.from_numpy(value).to(self.device)
             for value in (info["final_obs"], reward, terminated)
         )
-        self.replay.add(Batch(obs, action, rewards, following, ends))
+        ended = terminated | truncated
+        self.method.observe(rewards, torch.from_numpy(ended).to(self.device))
+        if self.method.cuts():
+            if not ended.all():
+                self.obs, _ = self.env.reset(options={"reset_mask": ~ended})
+            ended = np.ones_like(ended)
+        last = torch.from_numpy(ended).to(self.device)
+        self.replay.add(Batch(obs, action, rewards, following, ends), last)
         self.episode["return"] += reward
         self.episode["length"] += 1
-        for run in np.flatnonzero(terminated | truncated):
+        for run in np.flatnonzero(ended):
             if self.agent.needs_returns:
                 self._store_returns(run, int(self.episode["length"][run]), bool(terminated[run]))
             row = {key: value[run].item() for key, value in self.episode.items()}
@@ -122,12 +133,9 @@ class Cohort:
     def evaluate(self) -> None:
         """Appends one row per run to ``evaluations`` and, after an update, to ``metrics``."""
         stream = "evaluation" if self.specs[0].eval_starts == "fixed" else f"evaluation/{self.step}"
-        keys = [
-            Key(spec.seed, f"{stream}/{episode}")
-            for spec in self.specs
-            for episode in range(spec.eval_episodes)
-        ]
-        scores = evaluate(self.agent, self.task, keys)
+        seeds, episodes = [spec.seed for spec in self.specs], self.specs[0].eval_episodes
+        scores = evaluate(self.method, self.task, seeds, episodes, stream)
+        self.method.after_evaluation(scores)
         metrics = {key: value.tolist() for key, value in self._metrics.items()}
         for run, rows in enumerate(self.rows):
             rows["evaluations"].append({"step": self.step, **scores[run]})
@@ -172,34 +180,42 @@ class Cohort:
             self.obs = self.env.load_state({k: v.numpy() for k, v in _part(state, "env").items()})
             self.episode = {k: v.numpy() for k, v in _part(state, "episode").items()}
 
-    def start_from(self, states: Sequence[Mapping[str, Tensor]]) -> None:
-        """Takes over only the agents, of the runs that these ones continue."""
-        state = {key: torch.stack([run[key] for run in states]) for key in states[0]}
-        self.agent.load_state(_part(state, "agent"))
+    def begin(self, starts: Sequence[Mapping[str, Tensor]] = ()) -> None:
+        """Before the first step: takes over the agents of the runs that these ones continue."""
+        if starts:
+            state = {key: torch.stack([run[key] for run in starts]) for key in starts[0]}
+            self.agent.load_state(_part(state, "agent"))
+        self.method.prepare(self.specs[0].dataset)
 
 
-def evaluate(agent: Any, task: Task, keys: Sequence[Key]) -> list[dict[str, Any]]:
-    """One greedy episode per key, all at once; touches no training state.
+def evaluate(
+    method: Naive, task: Task, seeds: Sequence[int], episodes: int, stream: str
+) -> list[dict[str, Any]]:
+    """Episodes of what a method has learnt, all at once; touches no training state.
 
     Args:
-        agent: a cohort of ``R`` agents.
+        method: with a cohort of ``R`` agents.
         task: the task.
-        keys: equally many for each run, the first run's first.
+        seeds: one per run.
+        episodes: of each run.
+        stream: what the random numbers are for: equal ones give equal starts.
 
     Returns:
         Per run the mean ``return`` and ``length`` and the share of episodes per outcome.
     """
-    env, runs = task.vector(keys), agent.runs
+    keys = [Key(seed, f"{stream}/{episode}") for seed in seeds for episode in range(episodes)]
+    env, runs, streams = task.vector(keys), len(seeds), Streams(seeds, stream, method.device)
     obs, _ = env.reset()
     returns, lengths = np.zeros(len(keys)), np.zeros(len(keys), dtype=int)
     outcome = np.zeros(len(keys), dtype=int)
-    alive = np.ones(len(keys), dtype=bool)
+    alive, step = np.ones(len(keys), dtype=bool), 0
     while alive.any():
-        grid = torch.from_numpy(obs).view(runs, -1, *obs.shape[1:]).to(agent.device)
-        actions = agent.greedy(grid).nan_to_num().flatten(0, 1).cpu().numpy()
+        grid = torch.from_numpy(obs).view(runs, -1, *obs.shape[1:]).to(method.device)
+        actions = method.greedy(grid, streams.at(step)).nan_to_num().flatten(0, 1).cpu().numpy()
         obs, reward, terminated, truncated, info = env.step(actions, alive)
         returns += np.where(alive, reward, 0.0)
         lengths += alive
+        step += 1
         outcome = np.where(alive & terminated, info["outcome"], outcome)
         alive &= ~(terminated | truncated)
     returns, lengths = returns.reshape(runs, -1), lengths.reshape(runs, -1)

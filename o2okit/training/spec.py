@@ -113,6 +113,12 @@ class RunSpec:
                 f"backbone {self.backbone!r} is not made for the actions of task {self.task!r}. "
                 f"Allowed: {', '.join(fit)}."
             )
+        fit = METHODS[self.method].backbones
+        if fit and self.backbone not in fit:
+            raise UserError(
+                f"method {self.method!r} is not defined for backbone {self.backbone!r}. Allowed: "
+                f"{', '.join(fit)}."
+            )
         if self.phase == "offline" and self.replay != "offline":
             raise UserError(f"an offline run draws from its dataset; got replay={self.replay!r}.")
         if self.phase == "online" and self.replay == "offline":

@@ -65,7 +65,8 @@ class Run:
             )
         rows = state["replay/rows"]
         oldest_first = rows.roll(-int(state["replay/next"]) % max(len(rows), 1), dims=0)
-        return split_rows(oldest_first, self.spec.task_seen)
+        returns = BACKBONES[self.spec.backbone].needs_returns
+        return split_rows(oldest_first, self.spec.task_seen, returns=returns)
 
     def snapshots(self) -> list[int]:
         """The steps of the kept copies of the agent."""
@@ -176,8 +177,9 @@ def _train_cohort(
     if saved[0]:
         cohort.load_state([state for state, _ in saved], saved[0][1]["step"])
         cohort.rows = [_rows_until(folder, cohort.step) for folder in folders]
-    elif first.start:
-        cohort.start_from([_load(store.folder(spec.start), "checkpoint")[0] for spec in specs])
+    else:
+        starts = [_load(store.folder(s.start), "checkpoint")[0] for s in specs if s.start]
+        cohort.begin(starts)
     for spec, folder in zip(specs, folders, strict=True):
         write_json(folder.path / "spec.json", spec.describe())
         data = spec.dataset.provenance if spec.dataset else None

@@ -48,7 +48,7 @@ def minibatch(runs, step=0):
 
 
 def of_run(batch, run):
-    return Batch(*(field[run] for field in batch))
+    return Batch(*(None if field is None else field[run] for field in batch))
 
 
 def test_every_continuous_backbone_has_a_reference():

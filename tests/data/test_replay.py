@@ -4,6 +4,7 @@ import torch
 
 from o2okit.data import Batch, Replay
 from o2okit.data.maze import scripted
+from o2okit.data.returns import n_step
 from o2okit.errors import UserError
 from o2okit.tasks import task
 
@@ -109,3 +110,58 @@ def test_half_draws_one_half_of_the_batch_from_each():
         assert batch.obs[run, :8].tolist() == data.observations.tolist()
         expected = [run * 1000 + step for step in range(4) for _ in range(2)]
         assert batch.obs[run, 8:].tolist() == expected
+
+
+# --- n-step sums ----------------------------------------------------------------------------------
+def stepped(replay: Replay, rewards, terminals, timeouts) -> None:
+    """A row per reward, the same for every run; the next observation of row i is 10 (i + 1)."""
+    for i, reward in enumerate(rewards):
+        mark = torch.full((RUNS,), i)
+        row = Batch(
+            mark, mark * 0, mark * 0.0 + reward, 10 * (mark + 1), mark * 0.0 + (i in terminals)
+        )
+        replay.add(row, torch.full((RUNS,), i in terminals or i in timeouts))
+
+
+def test_n_step_sums_are_the_specs():
+    """specs/gde.md 6: value of the next observation = the observation itself (10, ..., 70)."""
+    discount = torch.full((RUNS,), 0.99)
+    replay = Replay("online", MAZE, None, runs=RUNS, capacity=7, n_step=3, discount=discount)
+    stepped(replay, [0, 0, 0, 0, 1, 0, 0], {4}, {6})
+    batch = replay.sample(everything(7))
+    bootstrap = 0.99**batch.steps * (1 - batch.terminated)
+    target = (batch.reward + bootstrap * batch.next_obs)[0]
+    expected = [29.108970, 38.811960, 0.980100, 0.99, 1, 68.607, 69.3]
+    assert target.tolist() == pytest.approx(expected, abs=1e-5)
+    assert batch.steps[0].tolist() == [3, 3, 3, 2, 1, 2, 1]
+    factors = [0.970299, 0.970299, 0, 0, 0, 0.9801, 0.99]
+    assert bootstrap[1].tolist() == pytest.approx(factors, abs=1e-6)
+    assert batch.obs[2].tolist() == list(range(7)), "what is seen and done is the first step's"
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_n_step_sums_of_the_dataset_are_those_of_the_array(n):
+    data = scripted(transitions=300)
+    discount = torch.tensor([0.9, 0.99, 1.0])
+    replay = Replay("offline", MAZE, data, runs=RUNS, capacity=0, n_step=n, discount=discount)
+    batch = replay.sample(everything(300))
+    for run in range(RUNS):
+        found = n_step(data.rewards, data.terminals, data.timeouts, n, discount[run].item())
+        assert batch.reward[run].numpy() == pytest.approx(found.reward, abs=1e-5)
+        assert (batch.steps[run].numpy() == found.steps).all()
+        assert (batch.next_obs[run].numpy() == data.next_observations[found.last]).all()
+        terminated = data.terminals[found.last]
+        assert (batch.terminated[run].numpy() == terminated).all()
+
+
+def test_an_n_step_sum_never_goes_on_into_what_was_overwritten():
+    discount = torch.full((RUNS,), 0.5)
+    replay = Replay("online", MAZE, None, runs=RUNS, capacity=4, n_step=3, discount=discount)
+    stepped(replay, [1, 2, 4, 8, 16, 32], set(), set())  # the ring holds 4, 5, 2, 3
+    batch = replay.sample(everything(4))
+    assert batch.obs[0].tolist() == [4, 5, 2, 3]
+    assert batch.steps[0].tolist() == [2, 1, 3, 3]
+    assert batch.reward[0].tolist() == [16 + 16, 32, 4 + 4 + 4, 8 + 8 + 8]
+    again = Replay("online", MAZE, None, runs=RUNS, capacity=4, n_step=3, discount=discount)
+    again.load_state({key: value.clone() for key, value in replay.state().items()})
+    assert (again.sample(everything(4)).reward == batch.reward).all()

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from o2okit import hyper
+from o2okit.backbones.dqn import DQN
 from o2okit.data import Batch
 from o2okit.methods import RND
 from o2okit.tasks import task
@@ -10,7 +11,8 @@ from o2okit.tasks import task
 
 def make(seeds=(0, 1), betas=(0.1, 0.1)) -> RND:
     values = [hyper.complete(RND.Hyperparameters, {"beta": beta}) for beta in betas]
-    return RND(task("toy-maze"), values, seeds)
+    agent = DQN(task("toy-maze"), [hyper.complete(DQN.Hyperparameters, {})] * 2, seeds)
+    return RND(agent, values, seeds)
 
 
 def batch(seed: int, low: int = 0, high: int = 291) -> Batch:

@@ -50,7 +50,8 @@ def test_fixed_memory_gives_the_same_updates(name):
     for step in range(6):
         plain.update(minibatch(name, step), streams.at(step))
         for place, value in zip(memory, minibatch(name, step), strict=True):
-            place.copy_(value)
+            if place is not None:
+                place.copy_(value)
         draws.load(streams.at(step))
         fixed.update(memory, draws)
     for key, value in plain.state().items():

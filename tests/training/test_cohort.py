@@ -7,7 +7,7 @@ from o2okit.backbones import BACKBONES
 from o2okit.data.maze import scripted
 from o2okit.methods import METHODS
 from o2okit.streams import BLOCK, Streams
-from o2okit.tasks import Key, task
+from o2okit.tasks import task
 from o2okit.tasks.maze import GEOMETRY
 from o2okit.training import RunSpec, threads
 from o2okit.training.cohort import Cohort, evaluate
@@ -28,10 +28,6 @@ def spec(seed: int, phase: str = "online", method: str = "naive", **hyper) -> Ru
         replay="mixed" if phase == "online" else "offline",
         eval_every=50,
     )
-
-
-def keys(runs: int, episodes: int) -> list[Key]:
-    return [Key(run, f"evaluation/{episode}") for run in range(runs) for episode in range(episodes)]
 
 
 def trained(specs, steps=300) -> Cohort:
@@ -146,10 +142,10 @@ def test_evaluation_counts_steps_and_outcomes():
 
         device, runs = "cpu", 2
 
-        def greedy(self, obs):
+        def greedy(self, obs, draws):
             return torch.full_like(obs, 3)
 
-    rows = evaluate(Walker(), task("toy-maze"), keys(2, 3))
+    rows = evaluate(Walker(), task("toy-maze"), [0, 1], 3, "evaluation")
     assert (
         rows
         == [
@@ -171,16 +167,15 @@ def test_only_the_first_episode_of_an_evaluation_counts():
     class TwoWays:
         """Run 0 walks to L, then to R; run 1 bumps into the wall for ever."""
 
-        device, runs, calls = "cpu", 2, 0
+        device, runs = "cpu", 2
 
-        def greedy(self, obs):
-            goal = 1 if self.calls < 34 else 2
-            self.calls += 1
+        def greedy(self, obs, draws):
+            goal = 1 if draws.step < 34 else 2
             moves = torch.from_numpy(GEOMETRY.optimal_actions(goal).argmax(1))[obs]
             moves[1] = 2
             return moves
 
-    first, second = evaluate(TwoWays(), task("toy-maze"), keys(2, 1))
+    first, second = evaluate(TwoWays(), task("toy-maze"), [0, 1], 1, "evaluation")
     assert (first["return"], first["length"], first["left goal"]) == (-34.0, 34.0, 1.0)
     assert (second["return"], second["length"], second["time-out"]) == (-200.0, 200.0, 1.0)
 

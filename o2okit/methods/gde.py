@@ -1,0 +1,162 @@
+"""GDE (Guided Decoupled Exploration): one policy explores, one exploits what it finds, a third guides.
+
+    L_β = mean_B ( -min_j Q_j(s, μ_β(s)) + ρ_t KL(π_t(·|s) ‖ π_β(·|s)) ),   ρ_t = ρ max(0, 1 - t/T)   (Eq. 5)
+
+Exploitation π_e is the backbone's actor with the backbone's loss, and what is reported. Exploration π_β
+acts, with a loss and an optimiser of its own. The teacher π_t is the exploitation policy that scored
+best. Stages alternate: in L steps π_e acts and is scored, and nothing learns; in the next F steps π_β acts
+and everything learns. Both count, and all transitions go into the buffer.
+
+Numbered departures from the paper (specs/gde.md 2, "ours"):
+    1. The first stage is a scoring one: it fills the empty buffer and gives the teacher its score.
+    2. A stage's score is the sum of its raw rewards; ``finished_episodes`` takes their mean return instead.
+    3. The divergence is KL(teacher ‖ exploration); ``reverse`` turns it round.
+    4. Where the stages are scaled down with the budget, the paper's F and L keep their share of T.
+    5. w/o exploit (``exploit=False``): π_e goes on in the targets of those critics that need a policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from o2okit.backbones.base import Loss
+from o2okit.data import Batch, Dataset
+from o2okit.hyper import per_run, static
+from o2okit.methods.base import Naive
+from o2okit.nn import Adam
+from o2okit.streams import Draws
+
+
+@dataclass(frozen=True)
+class GDEHyperparameters:
+    """Defaults: specs/gde.md 2.4, locomotion."""
+
+    rho: float = per_run(0.3, "ρ", "spec 2.4; 0: without teacher")
+    fine_tune_steps: int = static(2_500, "F", "spec 2.4; 25,000 AntMaze", low=1)
+    scoring_steps: int = static(5_000, "L", "spec 2.4", low=1)
+    total_steps: int = static(250_000, "T", "spec 2.4, where ρ has fallen to 0", low=1)
+    n: int = static(1, "n", "spec 2.4; 3 AntMaze", low=1)
+    lr: float = static(3e-4, "", "spec 2.4, Adam of π_β")
+    reverse: bool = static(False, "", "spec 2.2")
+    finished_episodes: bool = static(False, "", "spec 2.3, 4")
+    exploit: bool = static(True, "", "spec 2.6: w/o exploit")
+    explore: bool = static(True, "", "spec 2.6: w/o explore")
+
+
+class GDE(Naive):
+    """Guided Decoupled Exploration; arguments as for ``Naive``."""
+
+    Hyperparameters = GDEHyperparameters
+    replay = "online"
+    backbones = ("iql", "td3+bc", "cql", "cal-ql")
+    saved_tensors = ("best", "tally")
+
+    @classmethod
+    def paced(cls, online_steps: int) -> dict[str, Any]:
+        """ρ falls over the whole fine-tuning."""
+        return {"total_steps": online_steps}
+
+    def build(self, seeds: Sequence[int]) -> None:
+        """Exploration policy and teacher beside the agent's own policy, and the scores ``[R]``."""
+        self.behaviour = self.agent.policy.copy(trainable=True)
+        self.teacher = self.agent.policy.copy()
+        self.adam = Adam(self.behaviour.parts, self.hyper.lr)
+        self.best = torch.full((self.runs,), -torch.inf, dtype=torch.float64, device=self.device)
+        # Of a scoring stage: its rewards, those of the episode under way, those of finished episodes, and
+        # how many there are.
+        self.tally = torch.zeros(self.runs, 4, dtype=torch.float64, device=self.device)
+        self.rho = torch.zeros(self.runs, device=self.device)  # at this step
+
+    def prepare(self, dataset: Dataset | None) -> None:
+        """All three start as the offline policy."""
+        for policy in (self.behaviour, self.teacher):
+            policy.copy_from(self.agent.policy)
+
+    @property
+    def n_step(self) -> int:
+        """As ``Naive.n_step``."""
+        return self.hyper.n
+
+    @property
+    def reported(self) -> Any:
+        """The policy that is scored and evaluated."""
+        return self.agent.policy if self.hyper.exploit else self.behaviour
+
+    # --- stages -----------------------------------------------------------------------------------
+    def _stage(self, step: int) -> int:
+        """Steps since the last scoring stage began."""
+        return step % (self.hyper.scoring_steps + self.hyper.fine_tune_steps)
+
+    def learns(self) -> bool:
+        """In the fine-tuning stages."""
+        return self._stage(self.step) >= self.hyper.scoring_steps
+
+    def cuts(self) -> bool:
+        """At every border of stages."""
+        return self._stage(self.step + 1) in (0, self.hyper.scoring_steps)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, draws: Draws) -> Tensor:
+        """The reported policy's mean while it is scored, else a sample of the exploring one."""
+        obs = self.agent.normaliser(obs[:, None])
+        if not self.learns():
+            return self.reported.mode(obs)[:, 0]
+        acting = self.behaviour if self.hyper.explore else self.agent.policy
+        return acting.sample(obs, draws.normal("explore", 1, self.task.act_size))[:, 0]
+
+    def observe(self, reward: Tensor, ended: Tensor) -> None:
+        """Adds up the score; at the end of its stage the teacher may be replaced, run by run."""
+        self.rho.copy_(self.hyper.rho * max(0.0, 1 - self.step / self.hyper.total_steps))
+        if self.learns():
+            return
+        total, running, finished, episodes = self.tally.unbind(1)
+        total += reward
+        running += reward
+        finished += running * ended
+        running *= ~ended
+        episodes += ended
+        if self.cuts():
+            score = finished / episodes if self.hyper.finished_episodes else total
+            better = score > self.best
+            self.teacher.copy_from(self.reported, better)
+            self.best.copy_(torch.where(better, score, self.best))
+            self.tally.zero_()
+
+    @torch.no_grad()
+    def greedy(self, obs: Tensor, draws: Draws) -> Tensor:
+        """The reported policy's mean."""
+        return self.reported.mode(self.agent.normaliser(obs))
+
+    # --- updates ----------------------------------------------------------------------------------
+    def guidance(self, policy: Any, obs: Tensor) -> Tensor:
+        """ρ_t KL ``[R, B]`` between the teacher and ``policy``."""
+        first, second = (self.teacher, policy)[:: -1 if self.hyper.reverse else 1]
+        return self.rho[:, None] * first.kl(second, obs)
+
+    def actor_loss(self, batch: Batch, own: Loss) -> tuple[Tensor, dict[str, Tensor]]:
+        """The backbone's; without an exploring policy the exploiting one is guided."""
+        loss, metrics = own()
+        if not self.hyper.explore:
+            loss = loss + self.guidance(self.agent.policy, batch.obs).mean(-1)
+        return loss, metrics
+
+    def exploration_loss(self, obs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_β ``[R]`` and its metrics ``[R]``; the gradient goes to the exploring policy alone."""
+        action = self.behaviour.mode(obs)
+        q = self.agent.q(self.agent.critic, obs, action, frozen=True).amin(1)
+        guidance = self.guidance(self.behaviour, obs)
+        metrics = {"explore_q": q.detach().mean(-1), "guidance": guidance.detach().mean(-1)}
+        return (guidance - q).mean(-1), metrics
+
+    def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of the exploring policy."""
+        if not self.hyper.explore:
+            return {}
+        loss, metrics = self.exploration_loss(batch.obs)
+        self.adam.step(loss)
+        return metrics | {"teacher_score": self.best.float()}

@@ -166,7 +166,7 @@ def finetune(
         method: name of the fine-tuning method, or a list of names.
         steps: environment steps; default: the profile's.
         offline_steps: updates before them; default: the profile's.
-        replay: ``online``, ``mixed`` or ``half``; default: as the backbone's authors do.
+        replay: ``online``, ``mixed`` or ``half``; default: as the method's authors do, or the backbone's.
         method_hyper: hyper-parameters of the method.
 
     Raises:
@@ -180,18 +180,20 @@ def finetune(
     kind = {"eval_every": eval_every, "ant_obs": ant_obs}
     offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, **kind)
     specs = []
+    steps = amounts.online_steps if steps is None else steps
     for start, name in itertools.product(offline, methods):
-        drawn = replay or BACKBONES[start.backbone].replay
+        drawn = replay or METHODS[name].replay or BACKBONES[start.backbone].replay
+        own = METHODS[name].settings(find_task(task), steps)
         specs.append(
             RunSpec(
                 task,
                 start.backbone,
                 "online",
-                amounts.online_steps if steps is None else steps,
+                steps,
                 start.seed,
                 hyper=start.hyper,
                 method=name,
-                method_hyper=method_hyper or {},
+                method_hyper=own | dict(method_hyper or {}),
                 dataset=None if drawn == "online" else data,
                 replay=drawn,
                 start=start,

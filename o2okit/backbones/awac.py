@@ -70,7 +70,10 @@ class AWAC(GaussianActorCritic):
     def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of critics, actor and target critics."""
         noise = draws.normal("update", 2, self.hyper.batch_size, self.act_size)
-        loss, metrics = self.critic_loss(batch, self.target(batch, noise[:, 0]))
+        target = self.method.target(batch, lambda: self.target(batch, noise[:, 0]))
+        loss, metrics = self.method.critic_loss(
+            batch, target, lambda: self.critic_loss(batch, target)
+        )
         self.critic_adam.step(loss)
         loss, actor_metrics = self.method.actor_loss(
             batch, lambda: self.actor_loss(batch, noise[:, 1])

@@ -50,10 +50,23 @@ Loss = Callable[[], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Changes:
-    """What a fine-tuning method may change within an update; by default nothing."""
+    """What a fine-tuning method may change within an update; by default nothing.
+
+    ``own`` computes what the backbone has in that place.
+    """
+
+    def target(self, batch: Batch, own: Callable[[], Tensor]) -> Tensor:
+        """The critics' bootstrap target ``[R, B]``."""
+        return own()
+
+    def critic_loss(
+        self, batch: Batch, target: Tensor, own: Loss
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The critics' TD loss ``[R]`` and its metrics ``[R]``; CQL's and Cal-QL's is not asked for."""
+        return own()
 
     def actor_loss(self, batch: Batch, own: Loss) -> tuple[Tensor, dict[str, Tensor]]:
-        """The actor's loss ``[R]`` and its metrics ``[R]``; ``own()`` computes the backbone's."""
+        """The actor's loss ``[R]`` and its metrics ``[R]``."""
         return own()
 
 

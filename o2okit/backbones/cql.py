@@ -160,7 +160,7 @@ class CQL(SAC):
             a_now, log_now = self.samples(gaussian, current)
             a_target, _ = self.samples(next_gaussian, targets)
             log_uniform = torch.full_like(log_now, -act * math.log(2))
-        target = self.target(batch, a_target)
+        target = self.method.target(batch, lambda: self.target(batch, a_target))
         td_loss, difference, metrics = self.conservative_loss(
             batch,
             target,

@@ -97,10 +97,12 @@ class IQL(GaussianActorCritic):
 
     def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of value, critics, target critics and actor; the target takes the old value."""
-        target = self.target(batch)
+        target = self.method.target(batch, lambda: self.target(batch))
         loss, advantage, metrics = self.value_loss(batch)
         self.value_adam.step(loss)
-        loss, critic_metrics = self.critic_loss(batch, target)
+        loss, critic_metrics = self.method.critic_loss(
+            batch, target, lambda: self.critic_loss(batch, target)
+        )
         self.critic_adam.step(0.5 * loss)
         self.target_critic.follow(self.critic, self.hyper.target_rate)
         loss, actor_metrics = self.method.actor_loss(

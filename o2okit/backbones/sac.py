@@ -90,7 +90,10 @@ class SAC(ActorCritic):
     def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of actor, temperature, critics and target critics."""
         noise = draws.normal("update", 2, self.hyper.batch_size, self.act_size)
-        critic_loss, critic_metrics = self.critic_loss(batch, self.target(batch, noise[:, 0]))
+        target = self.method.target(batch, lambda: self.target(batch, noise[:, 0]))
+        critic_loss, critic_metrics = self.method.critic_loss(
+            batch, target, lambda: self.critic_loss(batch, target)
+        )
         gaussian = self.policy.gaussian(batch.obs)
         actor_loss, actor_metrics = self.method.actor_loss(
             batch, lambda: self.actor_loss(batch.obs, gaussian, noise[:, 1])

@@ -71,7 +71,10 @@ class TD3(ActorCritic):
     def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of the critics; every second time of actor and targets, too."""
         noise = draws.normal("update", self.hyper.batch_size, self.act_size)
-        loss, metrics = self.critic_loss(batch, self.target(batch, noise))
+        target = self.method.target(batch, lambda: self.target(batch, noise))
+        loss, metrics = self.method.critic_loss(
+            batch, target, lambda: self.critic_loss(batch, target)
+        )
         self.critic_adam.step(loss)
         if self.branch():
             loss, actor_metrics = self.method.actor_loss(batch, lambda: self.actor_loss(batch))

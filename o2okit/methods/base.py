@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from o2okit.backbones.base import Agent, Changes
-from o2okit.data import Batch, Dataset
+from o2okit.data import Batch, Dataset, Replay
 from o2okit.hyper import stack
 from o2okit.nn import Adam, Policy, Saved, Stacked
 from o2okit.streams import Draws
+from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,15 @@ class Naive(Saved, Changes):
         self.step = 0
         self.build(seeds)
 
+    @classmethod
+    def fits(cls, backbone: str) -> bool:
+        """Whether the method is defined for a backbone."""
+        return not cls.backbones or backbone in cls.backbones
+
     # --- before training --------------------------------------------------------------------------
     @classmethod
-    def paced(cls, online_steps: int) -> dict[str, Any]:
-        """Hyper-parameters that go with the length of the fine-tuning; most have none."""
+    def settings(cls, task: Task, online_steps: int) -> dict[str, Any]:
+        """Hyper-parameters that go with the task and the length of the fine-tuning; most have none."""
         return {}
 
     def build(self, seeds: Sequence[int]) -> None:
@@ -98,6 +104,14 @@ class Naive(Saved, Changes):
         """After an evaluation that measures: each run's row (return, length, ...)."""
 
     # --- updating; the losses are in ``Changes`` --------------------------------------------------
+    def select(self, dataset: Dataset) -> Dataset:
+        """What the replay holds of the dataset."""
+        return dataset
+
+    def sample(self, replay: Replay, draws: Draws) -> Batch:
+        """The minibatch of an update, as it is stored."""
+        return replay.sample(draws.uniform("minibatch", self.agent.hyper.batch_size))
+
     def reward(self, batch: Batch) -> Tensor:
         """The reward of the update, ``[R, B]``."""
         return batch.reward

@@ -30,6 +30,7 @@ from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
 from o2okit.nn import Adam
 from o2okit.streams import Draws
+from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ class GDE(Naive):
     saved_tensors = ("best", "tally")
 
     @classmethod
-    def paced(cls, online_steps: int) -> dict[str, Any]:
-        """ρ falls over the whole fine-tuning."""
-        return {"total_steps": online_steps}
+    def settings(cls, task: Task, online_steps: int) -> dict[str, Any]:
+        """ρ falls over the whole fine-tuning; AntMaze has long stages and 3-step sums."""
+        antmaze = {"fine_tune_steps": 25_000, "n": 3} if task.family == "antmaze" else {}
+        return {"total_steps": online_steps, **antmaze}
 
     def build(self, seeds: Sequence[int]) -> None:
         """Exploration policy and teacher beside the agent's own policy, and the scores ``[R]``."""

@@ -37,13 +37,14 @@ class Cohort:
         method = METHODS[spec.method]
         self.method = method(self.agent, [s.method_hyper for s in specs], seeds)
         self.agent.method = self.method
+        data = spec.dataset and self.method.select(spec.dataset)
         self.replay = Replay(
             spec.replay,
             self.task,
-            spec.dataset,
+            data,
             runs=self.runs,
             capacity=(spec.capacity or spec.steps) if self.online else 0,
-            returns=self._returns(spec.dataset),
+            returns=self._returns(data),
             n_step=self.method.n_step,
             discount=self.agent.hyper.discount,
             device=device,
@@ -51,7 +52,6 @@ class Cohort:
         if spec.dataset is not None:
             self.agent.fit(spec.dataset)
         self.streams = Streams(seeds, spec.phase, device)
-        self.batch_size = self.agent.hyper.batch_size
         self.step = 0
         self.rows: list[Rows] = [
             {"evaluations": [], "episodes": [], "metrics": []} for _ in self.specs
@@ -95,8 +95,7 @@ class Cohort:
         self.step += 1
 
     def _update(self, draws: Draws) -> None:
-        batch = self.replay.sample(draws.uniform("minibatch", self.batch_size))
-        batch = self.agent.prepare(batch)
+        batch = self.agent.prepare(self.method.sample(self.replay, draws))
         batch = batch._replace(reward=self.method.reward(batch))
         self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch)
 

@@ -113,11 +113,11 @@ class RunSpec:
                 f"backbone {self.backbone!r} is not made for the actions of task {self.task!r}. "
                 f"Allowed: {', '.join(fit)}."
             )
-        fit = METHODS[self.method].backbones
-        if fit and self.backbone not in fit:
+        method = METHODS[self.method]
+        if not method.fits(self.backbone):
             raise UserError(
                 f"method {self.method!r} is not defined for backbone {self.backbone!r}. Allowed: "
-                f"{', '.join(fit)}."
+                f"{', '.join(method.backbones)}."
             )
         if self.phase == "offline" and self.replay != "offline":
             raise UserError(f"an offline run draws from its dataset; got replay={self.replay!r}.")

@@ -122,7 +122,9 @@ def test_rho_falls_to_zero_over_the_budget():
         method.step = step
         method.observe(torch.zeros(2), torch.tensor([False, False]))
         assert method.rho.tolist() == pytest.approx([expected, 2 * expected])
-    assert GDE.paced(1_000) == {"total_steps": 1_000}
+    assert GDE.settings(TASK, 1_000) == {"total_steps": 1_000}
+    maze = {"total_steps": 1_000, "fine_tune_steps": 25_000, "n": 3}
+    assert GDE.settings(task("antmaze-umaze-v0"), 1_000) == maze
 
 
 # --- the exploration loss -------------------------------------------------------------------------

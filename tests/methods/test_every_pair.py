@@ -1,0 +1,101 @@
+"""Every method with every backbone it is defined for: a run is its seed, resumes exactly, stays finite."""
+
+import numpy as np
+import pytest
+
+from o2okit.backbones import BACKBONES
+from o2okit.data import Dataset
+from o2okit.methods import METHODS
+from o2okit.tasks import Key, task
+from o2okit.training import RunSpec, RunStore, train
+from o2okit.training.cohort import Cohort
+
+SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": 16}
+FEW = {"cql": {"n_actions": 2}, "cal-ql": {"n_actions": 2}}
+SHORT = {"gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 60}}
+PAIRS = [
+    (backbone, name)
+    for name, method in METHODS.items()
+    for backbone, cls in BACKBONES.items()
+    if not cls.discrete and method.fits(backbone)
+]
+STEPS, HALF = 60, 33
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """Uniform actions in the real environment."""
+    env, rng = task("hopper").vector([Key(0, "test")]), np.random.default_rng(0)
+    obs, _ = env.reset()
+    rows = []
+    for _ in range(300):
+        action = rng.uniform(-1, 1, (1, 3)).astype(np.float32)
+        following, reward, terminated, truncated, info = env.step(action)
+        rows.append((obs, action, reward, info["final_obs"], terminated, truncated))
+        obs = following
+    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    return Dataset("hopper", "test-hopper", "kit", *columns)
+
+
+def specs(backbone, method, data) -> list[RunSpec]:
+    """Pre-trained for a few updates, then fine-tuned; three seeds."""
+    hyper = SMALL | FEW.get(backbone, {})
+    drawn = METHODS[method].replay or BACKBONES[backbone].replay
+    return [
+        RunSpec(
+            "hopper",
+            backbone,
+            "online",
+            STEPS,
+            seed,
+            hyper=hyper,
+            method=method,
+            method_hyper=SHORT.get(method, {}),
+            dataset=None if drawn == "online" else data,
+            replay=drawn,
+            start=RunSpec("hopper", backbone, "offline", 5, seed, hyper=hyper, dataset=data),
+            eval_every=20,
+            eval_episodes=2,
+        )
+        for seed in (4, 1, 7)
+    ]
+
+
+def trained(specs, store, steps) -> Cohort:
+    starts = train([spec.start for spec in specs], store=store, device="cpu")
+    cohort = Cohort(specs)
+    cohort.begin([run.state() for run in starts])
+    cohort.evaluate()
+    return advance(cohort, steps)
+
+
+def advance(cohort, steps) -> Cohort:
+    while cohort.step < steps:
+        cohort.advance()
+        if cohort.step % 20 == 0:
+            cohort.evaluate()
+    return cohort
+
+
+@pytest.mark.parametrize(("backbone", "method"), PAIRS)
+def test_a_run_is_its_seed_alone_among_others_and_resumed(backbone, method, data, tmp_path):
+    store, wanted = RunStore(tmp_path), specs(backbone, method, data)
+    among = trained(wanted, store, STEPS)
+    alone = trained(wanted[1:2], store, STEPS)
+    ours, theirs = alone.state(), among.state()
+    assert all((ours[key][0] == theirs[key][1]).all() for key in theirs)
+    assert alone.rows[0] == among.rows[1]
+    assert not among.diverged.any()
+    assert all(v.isfinite().all() for k, v in theirs.items() if k.startswith("agent/"))
+    assert (theirs["agent/actor.parameters"][0] != theirs["agent/actor.parameters"][1]).any()
+    part = trained(wanted, store, HALF).state()
+    resumed = Cohort([wanted[2], wanted[1]])
+    resumed.load_state([{k: v[run].clone() for k, v in part.items()} for run in (2, 1)], HALF)
+    again = advance(resumed, STEPS).state()
+    assert all((again[key][1] == theirs[key][1]).all() for key in theirs)
+    assert resumed.rows[1]["evaluations"] == among.rows[1]["evaluations"][-2:]
+
+
+def test_every_method_has_a_backbone_and_its_pairs_are_trained():
+    assert {name for _, name in PAIRS} == set(METHODS)
+    assert len(PAIRS) >= 2 * 8 + 4

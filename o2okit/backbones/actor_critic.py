@@ -70,6 +70,11 @@ class ActorCritic(Agent):
             reward=batch.reward * scale + bias,
         )
 
+    def renew_policy(self, initial: Policy) -> None:
+        """The policy starts again as ``initial``, with a fresh optimiser; the critics stay."""
+        self.policy.copy_from(initial)
+        self.actor_adam.reset()
+
     # --- critics ----------------------------------------------------------------------------------
     def q(self, critic: StackedMLP, obs: Tensor, action: Tensor, **kind: Any) -> Tensor:
         """``[R, E, B]``; ``frozen=True``: the gradient goes to the action alone."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from o2okit.backbones.actor_critic import ActorCritic, ActorCriticHyperparameters
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
-from o2okit.nn import Adam, DeterministicPolicy, StackedMLP
+from o2okit.nn import Adam, DeterministicPolicy, Policy, StackedMLP
 from o2okit.streams import Draws
 
 
@@ -48,6 +48,11 @@ class TD3(ActorCritic):
         self.policy = DeterministicPolicy(self.actor, self.hyper.explore_noise)
         self.make_critics(seeds)
         self.actor_adam = Adam([self.actor], self.hyper.actor_lr)
+
+    def renew_policy(self, initial: Policy) -> None:
+        """As ``ActorCritic.renew_policy``, and its target."""
+        super().renew_policy(initial)
+        self.target_actor.copy_from(self.actor)
 
     # --- losses -----------------------------------------------------------------------------------
     @torch.no_grad()

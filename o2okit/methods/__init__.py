@@ -1,9 +1,23 @@
 """One file per fine-tuning method. ``METHODS`` is the registry."""
 
 from o2okit.methods.base import Naive
+from o2okit.methods.filter import Filter
 from o2okit.methods.gde import GDE
+from o2okit.methods.jsrl import JSRL
+from o2okit.methods.pex import PEX
+from o2okit.methods.qdagger import QDagger
+from o2okit.methods.reiql import ReIQL
 from o2okit.methods.rnd import RND
 
-METHODS = {"naive": Naive, "gde": GDE, "rnd": RND}
+METHODS = {
+    "naive": Naive,
+    "gde": GDE,
+    "filter": Filter,
+    "jsrl": JSRL,
+    "pex": PEX,
+    "qdagger": QDagger,
+    "reiql": ReIQL,
+    "rnd": RND,
+}
 
-__all__ = ["GDE", "METHODS", "RND", "Naive"]
+__all__ = ["METHODS", "Naive"]

@@ -21,6 +21,8 @@ from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
 from o2okit.nn import Adam, StackedMLP
 
+CLIP = 5.0  # of standardised observations (specs/gde.md 3)
+
 
 @dataclass(frozen=True)
 class RNDHyperparameters:
@@ -51,6 +53,8 @@ class RND(Naive):
 
     def error(self, obs: Tensor) -> Tensor:
         """Prediction error ``[R, B]`` of ``obs`` ``[R, B]``, with its gradient."""
+        if not self.task.discrete:
+            obs = obs.clamp(-CLIP, CLIP)
         with torch.no_grad():
             features = self.frozen(obs)
         return (self.predictor(obs) - features).square().sum(-1)

@@ -35,8 +35,11 @@ class Adam:
         self.apply(self.gradient(loss))
 
     def gradient(self, loss: Tensor) -> tuple[Tensor, ...]:
-        """Gradient of ``loss`` ``[R]``, laid out as the flat parameters of each network."""
-        return torch.autograd.grad(loss.sum(), self.flats)
+        """Gradient of ``loss`` ``[R]``, laid out as the flat parameters of each network.
+
+        Zero for a network that the loss does not depend on, such as log σ where the mean alone acts.
+        """
+        return torch.autograd.grad(loss.sum(), self.flats, materialize_grads=True)
 
     @torch.no_grad()
     def apply(self, gradients: Sequence[Tensor]) -> None:
@@ -73,6 +76,11 @@ class Adam:
     def make_capturable(self) -> None:
         """Lets a CUDA graph record its steps: the learning rate is read from the GPU's memory."""
         self._lr = torch.tensor(float(self._lr), device=self.flats[0].device)
+
+    def reset(self) -> None:
+        """As before the first step."""
+        for tensor in (self.steps, *self.first, *self.second):
+            tensor.zero_()
 
     def state(self) -> dict[str, Tensor]:
         """First and second moment ``[R, P]`` and the number of steps ``[R]``."""

@@ -1,12 +1,11 @@
 """Every backbone for continuous actions against plain single-run code and the specs' check values."""
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from reference import REFERENCES, flat
 
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.gaussian import GaussianActorCritic
@@ -17,9 +16,6 @@ from o2okit.hyper import complete
 from o2okit.nn.stacked import Stacked
 from o2okit.streams import Streams
 from o2okit.tasks import task
-
-sys.path.insert(0, str(Path(__file__).parent))
-from reference import REFERENCES, flat
 
 TASK = task("hopper")
 CONTINUOUS = [name for name, backbone in BACKBONES.items() if not backbone.discrete]

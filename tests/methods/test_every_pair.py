@@ -1,18 +1,18 @@
 """Every method with every backbone it is defined for: a run is its seed, resumes exactly, stays finite."""
 
-import numpy as np
 import pytest
+from hosts import FEW, SMALL, hopper_data
 
 from o2okit.backbones import BACKBONES
 from o2okit.data import Dataset
 from o2okit.methods import METHODS
-from o2okit.tasks import Key, task
 from o2okit.training import RunSpec, RunStore, train
 from o2okit.training.cohort import Cohort
 
-SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": 16}
-FEW = {"cql": {"n_actions": 2}, "cal-ql": {"n_actions": 2}}
-SHORT = {"gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 60}}
+SHORT = {
+    "gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 60},
+    "pex": {"warm_up": 10},
+}
 PAIRS = [
     (backbone, name)
     for name, method in METHODS.items()
@@ -24,17 +24,7 @@ STEPS, HALF = 60, 33
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    """Uniform actions in the real environment."""
-    env, rng = task("hopper").vector([Key(0, "test")]), np.random.default_rng(0)
-    obs, _ = env.reset()
-    rows = []
-    for _ in range(300):
-        action = rng.uniform(-1, 1, (1, 3)).astype(np.float32)
-        following, reward, terminated, truncated, info = env.step(action)
-        rows.append((obs, action, reward, info["final_obs"], terminated, truncated))
-        obs = following
-    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
-    return Dataset("hopper", "test-hopper", "kit", *columns)
+    return hopper_data()
 
 
 def specs(backbone, method, data) -> list[RunSpec]:

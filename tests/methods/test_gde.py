@@ -1,11 +1,11 @@
 """GDE against specs/gde.md 2.10 and 6: stages, teacher, exploration loss, ablations."""
 
+import functools
+
 import pytest
 import torch
+from hosts import FEW, SEEDS, SMALL, TASK, B, disturb, make, minibatch
 
-from o2okit.backbones import BACKBONES
-from o2okit.data import Batch
-from o2okit.hyper import complete
 from o2okit.methods import METHODS
 from o2okit.methods.gde import GDE
 from o2okit.nn.distributions import normal_kl
@@ -14,40 +14,7 @@ from o2okit.tasks import task
 from o2okit.training import RunSpec
 from o2okit.training.cohort import Cohort
 
-TASK, SEEDS, B = task("hopper"), (3, 8), 16
-SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": B}
-FEW = {"cql": {"n_actions": 2}, "cal-ql": {"n_actions": 2}}
-
-
-def make(backbone="iql", prepare=True, **hyper) -> GDE:
-    cls = BACKBONES[backbone]
-    own = complete(cls.Hyperparameters, SMALL | FEW.get(backbone, {}))
-    agent = cls(TASK, [own] * 2, SEEDS)
-    per_run = [
-        complete(
-            GDE.Hyperparameters, {k: v[i] if isinstance(v, list) else v for k, v in hyper.items()}
-        )
-        for i in range(2)
-    ]
-    agent.method = method = GDE(agent, per_run, SEEDS)
-    if prepare:
-        method.prepare(None)
-    return method
-
-
-def minibatch(step=0) -> Batch:
-    rng = torch.Generator().manual_seed(step)
-    obs, next_obs = torch.randn(2, 2, B, TASK.obs_size, generator=rng)
-    action = torch.rand(2, B, TASK.act_size, generator=rng) * 2 - 1
-    reward, returns = torch.randn(2, 2, B, generator=rng)
-    return Batch(obs, action, reward, next_obs, torch.zeros(2, B), returns)
-
-
-def disturb(policy, by=0.1) -> None:
-    for number, part in enumerate(policy.parts):
-        rng = torch.Generator().manual_seed(number)
-        with torch.no_grad():
-            part.flat.add_(by * torch.randn(part.flat.shape, generator=rng))
+gde = functools.partial(make, "gde")
 
 
 def at(method: GDE, step: int) -> GDE:
@@ -68,7 +35,7 @@ def at(method: GDE, step: int) -> GDE:
     ],
 )
 def test_stages_add_up_to_the_budget(total, fine_tune, updates, complete_stages):
-    method = make(fine_tune_steps=fine_tune, total_steps=total)
+    method = gde(fine_tune_steps=fine_tune, total_steps=total)
     learning, ends = 0, 0
     for step in range(total):
         method.step = step
@@ -79,7 +46,7 @@ def test_stages_add_up_to_the_budget(total, fine_tune, updates, complete_stages)
 
 def test_the_teacher_changes_only_on_a_strictly_better_score():
     """Scores 120, 90, 150, 150, 160: after the stages 1, 3 and 5 (spec 6)."""
-    method = make(scoring_steps=1, fine_tune_steps=1)
+    method = gde(scoring_steps=1, fine_tune_steps=1)
     ended, changed = torch.tensor([False, False]), []
     for stage, score in enumerate((120, 90, 150, 150, 160)):
         before = method.teacher.parts[0].flat.clone()
@@ -108,7 +75,7 @@ def test_the_teacher_changes_only_on_a_strictly_better_score():
 def test_the_score_is_the_sum_of_rewards_or_the_mean_of_finished_episodes():
     rewards, ends = [1.0, 2.0, 4.0, 8.0], [False, True, True, False]
     for finished, expected in ((False, 15.0), (True, (3 + 4) / 2)):
-        method = make(scoring_steps=4, fine_tune_steps=3, finished_episodes=finished)
+        method = gde(scoring_steps=4, fine_tune_steps=3, finished_episodes=finished)
         for step, (reward, end) in enumerate(zip(rewards, ends, strict=True)):
             method.step = step
             method.observe(torch.full((2,), reward), torch.tensor([end, end]))
@@ -117,7 +84,7 @@ def test_the_score_is_the_sum_of_rewards_or_the_mean_of_finished_episodes():
 
 
 def test_rho_falls_to_zero_over_the_budget():
-    method = make(rho=[0.3, 0.6])
+    method = gde(rho=[0.3, 0.6])
     for step, expected in ((0, 0.3), (62_500, 0.225), (125_000, 0.15), (250_000, 0), (300_000, 0)):
         method.step = step
         method.observe(torch.zeros(2), torch.tensor([False, False]))
@@ -131,7 +98,7 @@ def test_rho_falls_to_zero_over_the_budget():
 def test_the_loss_is_the_specs():
     """Q = 5, ρ = .3 and the spec's two Gaussians: L = -4.127890."""
     kl = normal_kl(*(torch.tensor(v) for v in ([0.2, -0.5], [0.3, 0.5], [0.1, 0.0], [0.4, 0.25])))
-    method = at(make(), 0)
+    method = at(gde(), 0)
     teacher = torch.tensor([0.2, -0.5]), torch.tensor([0.3, 0.5]).log()
     behaviour = torch.tensor([0.1, 0.0]), torch.tensor([0.4, 0.25]).log()
 
@@ -157,7 +124,7 @@ def test_the_loss_is_the_specs():
 
 @pytest.mark.parametrize("backbone", GDE.backbones)
 def test_the_gradient_reaches_the_exploring_policy_alone(backbone):
-    method = at(make(backbone), 0)
+    method = at(gde(backbone), 0)
     disturb(method.behaviour)
     agent_before = {key: value.clone() for key, value in method.agent.state().items()}
     teacher = [part.flat.clone() for part in method.teacher.parts]
@@ -172,12 +139,12 @@ def test_the_gradient_reaches_the_exploring_policy_alone(backbone):
 
 @pytest.mark.parametrize("backbone", GDE.backbones)
 def test_equal_policies_are_not_pulled_at_and_rho_zero_removes_the_teacher(backbone):
-    method = at(make(backbone, rho=[0.3, 0.0]), 0)
+    method = at(gde(backbone, rho=[0.3, 0.0]), 0)
     gradients = method.adam.gradient(method.guidance(method.behaviour, minibatch().obs).mean(-1))
     assert all(gradient.abs().max() < 1e-7 for gradient in gradients)
     disturb(method.teacher)
     guided = method.exploration_loss(minibatch().obs)[0]
-    other = at(make(backbone, rho=0.0), 0)
+    other = at(gde(backbone, rho=0.0), 0)
     free = other.exploration_loss(minibatch().obs)[0]
     assert guided[0] > free[0]
     assert guided[1] == free[1]
@@ -186,7 +153,7 @@ def test_equal_policies_are_not_pulled_at_and_rho_zero_removes_the_teacher(backb
 @pytest.mark.parametrize("backbone", GDE.backbones)
 def test_the_exploiting_policy_and_the_critics_never_depend_on_rho(backbone):
     """Given the same batches."""
-    with_teacher, without = at(make(backbone, rho=0.3), 0), at(make(backbone, rho=0.0), 0)
+    with_teacher, without = at(gde(backbone, rho=0.3), 0), at(gde(backbone, rho=0.0), 0)
     streams = Streams(SEEDS, "online")
     for step in range(4):
         for method in (with_teacher, without):
@@ -200,7 +167,7 @@ def test_the_exploiting_policy_and_the_critics_never_depend_on_rho(backbone):
 
 
 def test_reversed_it_is_the_other_divergence():
-    forward, back = at(make(), 0), at(make(reverse=True), 0)
+    forward, back = at(gde(), 0), at(gde(reverse=True), 0)
     for method in (forward, back):
         disturb(method.behaviour)
     obs = minibatch().obs
@@ -212,8 +179,8 @@ def test_reversed_it_is_the_other_divergence():
 # --- ablations ------------------------------------------------------------------------------------
 def test_without_exploration_the_exploiting_policy_acts_and_is_guided():
     whole, ablated = (
-        at(make(fine_tune_steps=5), 5_001),
-        at(make(fine_tune_steps=5, explore=False), 5_001),
+        at(gde(fine_tune_steps=5), 5_001),
+        at(gde(fine_tune_steps=5, explore=False), 5_001),
     )
     obs, streams = torch.randn(2, TASK.obs_size), Streams(SEEDS, "online")
     for method in (whole, ablated):
@@ -234,7 +201,7 @@ def test_without_exploration_the_exploiting_policy_acts_and_is_guided():
 
 
 def test_without_exploitation_the_exploring_policy_is_scored_and_reported():
-    whole, ablated = make(scoring_steps=2), make(scoring_steps=2, exploit=False)
+    whole, ablated = gde(scoring_steps=2), gde(scoring_steps=2, exploit=False)
     obs, draws = torch.randn(2, 4, TASK.obs_size), Streams(SEEDS, "evaluation").at(0)
     for method in (whole, ablated):
         disturb(method.behaviour)

@@ -5,7 +5,7 @@ import torch
 from o2okit import hyper
 from o2okit.backbones.dqn import DQN
 from o2okit.data import Batch
-from o2okit.methods import RND
+from o2okit.methods.rnd import RND
 from o2okit.tasks import task
 
 

@@ -10,7 +10,7 @@ from o2okit.training import RunSpec, RunStore, train
 from o2okit.training.cohort import Cohort
 
 SHORT = {
-    "gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 60},
+    "gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 40},
     "pex": {"warm_up": 10},
 }
 PAIRS = [
@@ -19,7 +19,7 @@ PAIRS = [
     for backbone, cls in BACKBONES.items()
     if not cls.discrete and method.fits(backbone)
 ]
-STEPS, HALF = 60, 33
+STEPS, HALF = 40, 27
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,11 @@ def trained(specs, store, steps) -> Cohort:
     return advance(cohort, steps)
 
 
+def same(a, b) -> bool:
+    """Bit for bit; what is not known as yet is NaN in both."""
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
 def advance(cohort, steps) -> Cohort:
     while cohort.step < steps:
         cohort.advance()
@@ -73,7 +78,7 @@ def test_a_run_is_its_seed_alone_among_others_and_resumed(backbone, method, data
     among = trained(wanted, store, STEPS)
     alone = trained(wanted[1:2], store, STEPS)
     ours, theirs = alone.state(), among.state()
-    assert all((ours[key][0] == theirs[key][1]).all() for key in theirs)
+    assert all(same(ours[key][0], theirs[key][1]) for key in theirs)
     assert alone.rows[0] == among.rows[1]
     assert not among.diverged.any()
     assert all(v.isfinite().all() for k, v in theirs.items() if k.startswith("agent/"))
@@ -82,8 +87,8 @@ def test_a_run_is_its_seed_alone_among_others_and_resumed(backbone, method, data
     resumed = Cohort([wanted[2], wanted[1]])
     resumed.load_state([{k: v[run].clone() for k, v in part.items()} for run in (2, 1)], HALF)
     again = advance(resumed, STEPS).state()
-    assert all((again[key][1] == theirs[key][1]).all() for key in theirs)
-    assert resumed.rows[1]["evaluations"] == among.rows[1]["evaluations"][-2:]
+    assert all(same(again[key][1], theirs[key][1]) for key in theirs)
+    assert resumed.rows[1]["evaluations"] == among.rows[1]["evaluations"][-1:]
 
 
 def test_every_method_has_a_backbone_and_its_pairs_are_trained():

@@ -15,9 +15,10 @@ import time
 import torch
 
 from o2okit.backbones import BACKBONES
-from o2okit.experiment import AMOUNTS, dataset
+from o2okit.experiment import AMOUNTS
 from o2okit.training import RunSpec
 from o2okit.training.cohort import Cohort
+from o2okit.training.obtain import dataset
 from o2okit.training.threads import Threads
 
 

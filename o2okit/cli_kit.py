@@ -79,11 +79,11 @@ def _add_cell(command: argparse.ArgumentParser, *, data: bool = True) -> None:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from o2okit import experiment
+    from o2okit.training.obtain import build_kit
 
     if args.rows < 2:
         raise UserError(f"--rows needs at least 2, the rows of one transition; got {args.rows}.")
-    path = experiment.build_kit(args.task, args.rows, seed=args.seed)
+    path = build_kit(args.task, args.rows, seed=args.seed)
     print(f"{path}\n`o2okit data show {args.task} --source kit` compares it with D4RL's.")
     return 0
 

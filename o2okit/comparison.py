@@ -19,7 +19,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from o2okit import experiment
 from o2okit.data import kit, sources
 from o2okit.data.sources import Place
 from o2okit.data.statistics import describe
@@ -27,6 +26,7 @@ from o2okit.errors import UserError
 from o2okit.profiles import check_profile, default_profile
 from o2okit.report import artefacts, datasets
 from o2okit.tasks import TASKS
+from o2okit.training.obtain import build_kit
 from o2okit.training.store import write_atomically
 from o2okit.training.train import environment
 
@@ -138,5 +138,5 @@ def _kit_place(name: str, rows: int, seed: int) -> Place:
         kit.plan(name)
     except UserError as error:
         return Place("kit", path, False, False, str(error).partition(". ")[0])
-    experiment.build_kit(name, rows, seed=seed)
+    build_kit(name, rows, seed=seed)
     return Place("kit", path, True, True, "")

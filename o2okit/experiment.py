@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from o2okit.backbones import BACKBONES
-from o2okit.backbones.settings import settings
-from o2okit.data import Dataset, kit, sources
+from o2okit.data import Dataset, kit
 from o2okit.errors import UserError, unknown
 from o2okit.methods import METHODS
 from o2okit.profiles import check_profile, default_profile
 from o2okit.result import Result
 from o2okit.tasks import TASKS, normalised_score
 from o2okit.tasks import task as find_task
-from o2okit.training import RunSpec, train
-from o2okit.training.progress import Progress
+from o2okit.training import RunSpec, protocol, train
+from o2okit.training.obtain import dataset
 
 
 @dataclass(frozen=True)
@@ -48,60 +47,6 @@ AMOUNTS = {  # random steps: specs/gde.md 3
     "laptop": Amounts(kit.ROWS["laptop"], 20_000, 10_000, 5_000, 2_000, 5_000, 10, 3),
     "paper": Amounts(kit.ROWS["paper"], 1_000_000, 250_000, 5_000, 2_500, 5_000, 10, 5),
 }
-
-
-def dataset(task: str, *, source: str | Path = "auto", rows: int, ant_obs: int = 111) -> Dataset:
-    """The task's dataset; the kit's is built where no other is found.
-
-    Args:
-        task: its name.
-        source: ``auto``, ``d4rl``, ``minari``, ``kit`` or a path (``o2okit data where TASK``).
-        rows: of the kit dataset, if it comes to that.
-        ant_obs: 27 leaves ant's padding out, as in ``RunSpec``.
-
-    Raises:
-        UserError: it can neither be found nor built.
-    """
-    narrow = find_task(task, ant_obs)
-    if source in ("auto", "kit"):
-        # What is found but damaged counts: `load` says what is wrong with it.
-        others = [place for place in sources.where(task) if place.found and place.source != "kit"]
-        if source == "kit" or not others:
-            build_kit(task, rows)
-            source = sources.kit_file(task, rows)
-    data = sources.load(task, source)
-    left_out = find_task(task).obs_size - narrow.obs_size
-    return data.without_padding(left_out) if left_out else data
-
-
-def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
-    """The kit dataset of a task in its place: built if it is missing or outdated, with progress.
-
-    Raises ``UserError`` where it can't be built, or is there with another seed.
-    """
-    path = sources.kit_file(task, rows)
-    if path.is_file():
-        made = sources.load_rows(task, path, first=2)[1].provenance
-        if not (why := kit.outdated(task, made)):
-            if made.get("seed") != seed:
-                raise UserError(
-                    f"{path} was collected with seed {made.get('seed')}, not {seed}. Move it away to "
-                    "collect another."
-                )
-            return path
-        print(f"{path.name}: {why}; collecting it again", flush=True)
-    progress = Progress(f"kit dataset {task}", rows)
-    done = 0
-
-    def tell(new: int) -> None:
-        nonlocal done
-        done = min(done + new, rows - 1)  # whole episodes: the last ones overrun
-        progress.update(done)
-
-    kit.build(task, rows, path, seed=seed, progress=tell)
-    progress.update(rows)
-    progress.close()
-    return path
 
 
 def pretrain(
@@ -179,29 +124,19 @@ def finetune(
     data = dataset(task, source=source, rows=amounts.rows, ant_obs=ant_obs)
     kind = {"eval_every": eval_every, "ant_obs": ant_obs}
     offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, **kind)
-    specs = []
-    steps = amounts.online_steps if steps is None else steps
-    for start, name in itertools.product(offline, methods):
-        drawn = replay or METHODS[name].replay or BACKBONES[start.backbone].replay
-        own = METHODS[name].settings(find_task(task), steps)
-        specs.append(
-            RunSpec(
-                task,
-                start.backbone,
-                "online",
-                steps,
-                start.seed,
-                hyper=start.hyper,
-                method=name,
-                method_hyper=own | dict(method_hyper or {}),
-                dataset=None if drawn == "online" else data,
-                replay=drawn,
-                start=start,
-                ant_obs=ant_obs,
-                eval_every=amounts.online_every if eval_every is None else eval_every,
-                eval_episodes=amounts.episodes,
-            )
+    every = amounts.online_every if eval_every is None else eval_every
+    specs = [
+        protocol.online(
+            start,
+            name,
+            amounts.online_steps if steps is None else steps,
+            replay=replay,
+            method_hyper=method_hyper,
+            eval_every=every,
+            eval_episodes=amounts.episodes,
         )
+        for start, name in itertools.product(offline, methods)
+    ]
     return Result(train([*offline, *specs], device=device, label=task), data, profile)
 
 
@@ -245,15 +180,13 @@ def scratch(
             f"that. Got {steps:,}."
         )
     specs = [
-        RunSpec(
+        protocol.scratch(
             task,
             name,
-            "online",
             steps,
             seed,
-            hyper=settings(name, wanted, None, hyper),
-            replay="online",
-            learning_starts=amounts.random_steps,
+            random_steps=amounts.random_steps,
+            hyper=hyper,
             ant_obs=ant_obs,
             eval_every=amounts.offline_every if eval_every is None else eval_every,
             eval_episodes=amounts.episodes,
@@ -277,27 +210,21 @@ def _offline(
     ant_obs: int,
 ) -> list[RunSpec]:
     amounts = AMOUNTS[profile]
-    steps = amounts.offline_steps if steps is None else steps
-    specs = []
-    for backbone in backbones:
-        given = BACKBONES[backbone].paced(steps) | dict(hyper or {})
-        own = settings(backbone, find_task(task), data, given)
-        specs += [
-            RunSpec(
-                task,
-                backbone,
-                "offline",
-                steps,
-                seed,
-                hyper=own,
-                dataset=data,
-                ant_obs=ant_obs,
-                eval_every=amounts.offline_every if eval_every is None else eval_every,
-                eval_episodes=amounts.episodes,
-            )
-            for seed in seeds
-        ]
-    return specs
+    return [
+        protocol.offline(
+            task,
+            backbone,
+            data,
+            amounts.offline_steps if steps is None else steps,
+            seed,
+            hyper=hyper,
+            ant_obs=ant_obs,
+            eval_every=amounts.offline_every if eval_every is None else eval_every,
+            eval_episodes=amounts.episodes,
+        )
+        for backbone in backbones
+        for seed in seeds
+    ]
 
 
 def _names(kind: str, given: str | Sequence[str], allowed: Collection[str]) -> list[str]:

@@ -16,6 +16,7 @@ from o2okit.data.returns import episode_returns
 from o2okit.errors import UserError
 from o2okit.hyper import complete
 from o2okit.tasks import FAMILIES, normalised_score, task
+from o2okit.training import obtain
 
 matplotlib.use("agg")
 TASK = "hopper-random-v2"
@@ -129,7 +130,7 @@ def test_the_settings_table_names_what_exists():
         assert family in FAMILIES
         numbers = {name: 1.0 if callable(value) else value for name, value in values.items()}
         complete(BACKBONES[backbone].Hyperparameters, numbers)
-    data = experiment.dataset(TASK, rows=2_000)
+    data = obtain.dataset(TASK, rows=2_000)
     assert settings("iql", task("antmaze-umaze-v2"), data)["beta"] == 10.0
     assert settings("td3+bc", task("hopper-medium-v2"), data) == {}
     assert settings("cql", task("pen-binary-v0"), data)["reward_bias"] == 5.0
@@ -138,7 +139,7 @@ def test_the_settings_table_names_what_exists():
 
 
 def test_iql_scales_rewards_by_the_range_of_returns():
-    data = experiment.dataset(TASK, rows=2_000)
+    data = obtain.dataset(TASK, rows=2_000)
     returns = episode_returns(data)
     factor = settings("iql", task(TASK), data)["reward_scale"]
     assert factor * (returns.max() - returns.min()) == pytest.approx(1000.0)
@@ -214,19 +215,19 @@ def test_a_damaged_file_of_d4rl_is_named_not_passed_over(monkeypatch, tmp_path):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
     (tmp_path / sources.FILES[TASK].name).write_bytes(b"broken")
     with pytest.raises(UserError, match="6 bytes where D4RL's file has"):
-        experiment.dataset(TASK, rows=2_000)
+        obtain.dataset(TASK, rows=2_000)
 
 
 def test_kit_data_of_older_policies_are_collected_again_and_of_another_seed_refused(
     monkeypatch, capsys
 ):
-    first = experiment.dataset(TASK, rows=2_000)
-    assert experiment.dataset(TASK, rows=2_000).hash == first.hash
+    first = obtain.dataset(TASK, rows=2_000)
+    assert obtain.dataset(TASK, rows=2_000).hash == first.hash
     with pytest.raises(UserError, match="collected with seed 0, not 1"):
-        experiment.build_kit(TASK, 2_000, seed=1)
+        obtain.build_kit(TASK, 2_000, seed=1)
     capsys.readouterr()
-    monkeypatch.setattr(experiment.kit, "outdated", lambda task, made: "other policies")
-    assert experiment.dataset(TASK, rows=2_000).hash == first.hash
+    monkeypatch.setattr(obtain.kit, "outdated", lambda task, made: "other policies")
+    assert obtain.dataset(TASK, rows=2_000).hash == first.hash
     assert "other policies; collecting it again" in capsys.readouterr().out
 
 

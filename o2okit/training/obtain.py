@@ -1,0 +1,64 @@
+"""A task's dataset, wherever it is from: found on the machine, else collected with the kit's policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from o2okit.data import Dataset, kit, sources
+from o2okit.errors import UserError
+from o2okit.tasks import task as find_task
+from o2okit.training.progress import Progress
+
+
+def dataset(task: str, *, source: str | Path = "auto", rows: int, ant_obs: int = 111) -> Dataset:
+    """The task's dataset; the kit's is built where no other is found.
+
+    Args:
+        task: its name.
+        source: ``auto``, ``d4rl``, ``minari``, ``kit`` or a path (``o2okit data where TASK``).
+        rows: of the kit dataset, if it comes to that.
+        ant_obs: 27 leaves ant's padding out, as in ``RunSpec``.
+
+    Raises:
+        UserError: it can neither be found nor built.
+    """
+    narrow = find_task(task, ant_obs)
+    if source in ("auto", "kit"):
+        # What is found but damaged counts: `load` says what is wrong with it.
+        others = [place for place in sources.where(task) if place.found and place.source != "kit"]
+        if source == "kit" or not others:
+            build_kit(task, rows)
+            source = sources.kit_file(task, rows)
+    data = sources.load(task, source)
+    left_out = find_task(task).obs_size - narrow.obs_size
+    return data.without_padding(left_out) if left_out else data
+
+
+def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
+    """The kit dataset of a task in its place: built if it is missing or outdated, with progress.
+
+    Raises ``UserError`` where it can't be built, or is there with another seed.
+    """
+    path = sources.kit_file(task, rows)
+    if path.is_file():
+        made = sources.load_rows(task, path, first=2)[1].provenance
+        if not (why := kit.outdated(task, made)):
+            if made.get("seed") != seed:
+                raise UserError(
+                    f"{path} was collected with seed {made.get('seed')}, not {seed}. Move it away to "
+                    "collect another."
+                )
+            return path
+        print(f"{path.name}: {why}; collecting it again", flush=True)
+    progress = Progress(f"kit dataset {task}", rows)
+    done = 0
+
+    def tell(new: int) -> None:
+        nonlocal done
+        done = min(done + new, rows - 1)  # whole episodes: the last ones overrun
+        progress.update(done)
+
+    kit.build(task, rows, path, seed=seed, progress=tell)
+    progress.update(rows)
+    progress.close()
+    return path

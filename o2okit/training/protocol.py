@@ -1,0 +1,106 @@
+"""What pre-training, fine-tuning and training from scratch are, run by run: the one place that decides.
+
+``run`` stands for what else a ``RunSpec`` takes: ``eval_every``, ``eval_episodes``, ``ant_obs``, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from o2okit.backbones import BACKBONES
+from o2okit.backbones.settings import settings
+from o2okit.data import Dataset
+from o2okit.methods import METHODS
+from o2okit.tasks import task as find_task
+from o2okit.training.spec import RunSpec
+
+
+def offline(
+    task: str,
+    backbone: str,
+    data: Dataset,
+    steps: int,
+    seed: int,
+    *,
+    hyper: Mapping[str, Any] | None = None,
+    **run: Any,
+) -> RunSpec:
+    """Pre-training on a dataset, with the task's own hyper-parameters unless others are given.
+
+    Raises ``UserError`` as ``RunSpec`` does.
+    """
+    given = BACKBONES[backbone].paced(steps) | dict(hyper or {})
+    own = settings(backbone, find_task(task), data, given)
+    return RunSpec(task, backbone, "offline", steps, seed, hyper=own, dataset=data, **run)
+
+
+def online(
+    start: RunSpec,
+    method: str,
+    steps: int,
+    *,
+    replay: str | None = None,
+    hyper: Mapping[str, Any] | None = None,
+    method_hyper: Mapping[str, Any] | None = None,
+    **run: Any,
+) -> RunSpec:
+    """Fine-tuning of a pre-trained agent on its task.
+
+    Args:
+        start: the pre-training.
+        method: name of the fine-tuning method.
+        steps: environment steps.
+        replay: ``online``, ``mixed`` or ``half``; default: the method's, else the backbone's authors'.
+        hyper: hyper-parameters of the backbone that change now.
+        method_hyper: hyper-parameters of the method that differ from its own for the task.
+        run: further fields of ``RunSpec``.
+
+    Raises:
+        UserError: as ``RunSpec``.
+    """
+    drawn = replay or METHODS[method].replay or BACKBONES[start.backbone].replay
+    own = METHODS[method].settings(find_task(start.task), steps)
+    return RunSpec(
+        start.task,
+        start.backbone,
+        "online",
+        steps,
+        start.seed,
+        hyper={**start.hyper, **(hyper or {})},
+        method=method,
+        method_hyper=own | dict(method_hyper or {}),
+        dataset=None if drawn == "online" else start.dataset,
+        replay=drawn,
+        start=start,
+        **{"ant_obs": start.ant_obs, **run},
+    )
+
+
+def scratch(
+    task: str,
+    backbone: str,
+    steps: int,
+    seed: int,
+    *,
+    random_steps: int,
+    data: Dataset | None = None,
+    hyper: Mapping[str, Any] | None = None,
+    **run: Any,
+) -> RunSpec:
+    """Training online from nothing, after ``random_steps``; with ``data`` these are in the replay, too.
+
+    Raises ``UserError`` as ``RunSpec`` does.
+    """
+    return RunSpec(
+        task,
+        backbone,
+        "online",
+        steps,
+        seed,
+        hyper=settings(backbone, find_task(task), data, hyper),
+        replay="online" if data is None else "mixed",
+        dataset=data,
+        learning_starts=random_steps,
+        **run,
+    )

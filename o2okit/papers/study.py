@@ -67,8 +67,8 @@ class Study(ABC):
         """The figure of an artefact and the numbers in it."""
 
     @abstractmethod
-    def _table(self) -> pd.DataFrame:
-        """One row per setting; plain column names."""
+    def _table(self, artefact: str | None = None) -> pd.DataFrame:
+        """Of an artefact, or of the whole section: one row per setting; plain column names."""
 
     @abstractmethod
     def _judge(self) -> list[dict[str, Any]]:
@@ -125,10 +125,11 @@ class Study(ABC):
         plt.close(figure)  # the caller shows it; pyplot must not show it a second time
         return figure
 
-    def table(self) -> pd.DataFrame:
-        """The section's numbers, one row per setting; also written as CSV."""
-        table = self._table()
-        name = f"{self.section}_table"
+    def table(self, artefact: str | None = None) -> pd.DataFrame:
+        """The numbers of an artefact, or of the section, one row per setting; also written as CSV."""
+        if artefact is not None and artefact not in self.artefacts:
+            raise unknown("artefact", artefact, self.artefacts)
+        table, name = self._table(artefact), f"{artefact or self.section}_table"
         path = artefacts.save_table(self._folder(), self._stem(name), table)
         self._written[name] = [path.name]
         return table
@@ -158,14 +159,24 @@ class Study(ABC):
         """The row of a published claim, judged by the fixed rules."""
         claim = values.claim(claim_id)
         verdict = verdicts.claim_verdict(lhs, rhs, claim.direction, profile=self.profile, **options)
-        return _row(claim_id, claim.statement, verdict)
+        return self.row(claim_id, claim.statement, verdict)
 
     def judge_own(
         self, number: int, statement: str, lhs: Any, direction: str, rhs: Any, **options: Any
     ) -> dict[str, Any]:
         """The row of a finding of ours, judged by the same rules."""
         verdict = verdicts.claim_verdict(lhs, rhs, direction, profile=self.profile, **options)
-        return _row(f"o2okit:{self.key}-{number}", statement, verdict)
+        return self.row(f"o2okit:{self.key}-{number}", statement, verdict)
+
+    @staticmethod
+    def row(claim_id: str, statement: str, verdict: verdicts.ClaimVerdict) -> dict[str, Any]:
+        """A verdict as a row of ``claims()``."""
+        return {
+            "claim_id": claim_id,
+            "statement": statement,
+            "verdict": str(verdict.verdict),
+            "reason": verdict.reason,
+        }
 
     def _folder(self) -> Path:
         return paths.figures(self.profile) / self.paper
@@ -202,12 +213,3 @@ class Study(ABC):
             "environment": environment(resolve_device(self.device)),
         }
         artefacts.write_record(self._record_file(), record)
-
-
-def _row(claim_id: str, statement: str, verdict: verdicts.ClaimVerdict) -> dict[str, Any]:
-    return {
-        "claim_id": claim_id,
-        "statement": statement,
-        "verdict": str(verdict.verdict),
-        "reason": verdict.reason,
-    }

@@ -8,6 +8,7 @@ nothing, and results of the ``smoke`` profile are never judged.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -173,6 +174,45 @@ def claim_verdict(
     why = "more seeds are needed" if difference.n_seeds == 1 else "no number of seeds can be named"
     why = why if needed is None else f"about {needed} seeds each would decide it"
     return ClaimVerdict(outcome, difference, needed, f"{shown}; {why}")
+
+
+RULES = ("some", "most", "all")
+
+
+def over_tasks(each: Mapping[str, ClaimVerdict], rule: str) -> ClaimVerdict:
+    """One verdict on a claim about several tasks, from the verdict on each.
+
+    ``all`` is contradicted by one task and ``some`` supported by one; for ``most`` more than half of the
+    tasks must agree. A task that was not run decides nothing.
+
+    Args:
+        each: task -> its verdict.
+        rule: one of ``RULES``.
+
+    Raises:
+        UserError: an unknown rule.
+    """
+    if rule not in RULES:
+        raise unknown("rule", rule, RULES)
+    outcomes = {name: verdict.verdict for name, verdict in each.items()}
+    yes, no = (
+        [name for name, found in outcomes.items() if found is wanted]
+        for wanted in (ClaimOutcome.SUPPORTED, ClaimOutcome.CONTRADICTED)
+    )
+    run = [name for name, found in outcomes.items() if found is not ClaimOutcome.NOT_RUN]
+    if not run:
+        why = next((verdict.reason for verdict in each.values()), "none of its tasks was run")
+        return ClaimVerdict(ClaimOutcome.NOT_RUN, None, None, why)
+    needed = {"some": 1, "most": len(run) // 2 + 1, "all": len(run)}[rule]
+    if len(yes) >= needed:
+        outcome = ClaimOutcome.SUPPORTED
+    elif len(run) - len(no) < needed:
+        outcome = ClaimOutcome.CONTRADICTED
+    else:
+        outcome = ClaimOutcome.UNDECIDED
+    shown = "; ".join(f"{name}: {each[name].reason}" for name in run)
+    counted = f"{rule} of {len(run)} tasks: supported on {len(yes)}, contradicted on {len(no)}"
+    return ClaimVerdict(outcome, None, None, f"{counted}. {shown}")
 
 
 def _judge_order(difference: Interval, direction: str) -> tuple[ClaimOutcome, str]:

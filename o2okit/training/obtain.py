@@ -62,3 +62,17 @@ def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
     progress.update(rows)
     progress.close()
     return path
+
+
+def why_not(task: str, source: str | Path = "auto") -> str:
+    """Why ``dataset`` would find nothing for a task; empty where it would. Builds nothing."""
+    try:
+        if source not in ("auto", "kit") or (
+            source == "auto"
+            and any(place.found for place in sources.where(task) if place.source != "kit")
+        ):
+            return ""  # found; whether it is sound, `load` says
+        kit.plan(task)
+    except UserError as error:
+        return str(error)
+    return ""

@@ -195,7 +195,7 @@ class ToyMazeStudy(Study):
         curves = [self.curve(seed, alpha, loss) for seed in seeds or self.seeds]
         return np.array([curve["return"].tail(LAST).mean() for curve in curves])
 
-    def _table(self) -> pd.DataFrame:
+    def _table(self, artefact: str | None = None) -> pd.DataFrame:
         rows = []
         for loss in LOSSES:
             for alpha in ALPHAS:

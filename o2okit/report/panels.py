@@ -1,0 +1,107 @@
+"""Figures of grids: final scores beside the published ones, learning curves; a panel per task."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from o2okit.report.artefacts import COLOURS, style
+
+WIDE = 3  # panels side by side
+
+
+def scores(cells: pd.DataFrame, title: str) -> Figure:
+    """Ours with its interval and the published mean ± std, a line per entry.
+
+    Args:
+        cells: task, entry, score, low, high, published, published_std; one row per task and entry.
+        title: of the figure.
+    """
+    tasks = list(dict.fromkeys(cells["task"]))
+    entries = list(dict.fromkeys(cells["entry"]))
+    figure, axes = _grid(len(tasks), 1.2 + 0.32 * len(entries), sharey=True)
+    for place, task in zip(axes, tasks, strict=False):
+        part = cells[cells["task"] == task].set_index("entry").loc[entries]
+        y = np.arange(len(entries))
+        for offset, colour, marker, middle, low, high in (
+            (-0.13, COLOURS["blue"], "o", "score", part["low"], part["high"]),
+            (
+                0.13,
+                COLOURS["orange"],
+                "D",
+                "published",
+                part["published"] - part["published_std"],
+                part["published"] + part["published_std"],
+            ),
+        ):
+            finite = np.isfinite(low) & np.isfinite(high)
+            place.hlines((y + offset)[finite], low[finite], high[finite], color=colour, lw=1.6)
+            place.plot(part[middle], y + offset, color=colour, marker=marker, ms=5, ls="")
+        place.set(title=task, xlabel="normalised score")
+        place.set_yticks(y, entries)
+        place.set_ylim(len(entries) - 0.5, -0.5)
+        place.grid(axis="x", color="0.93", lw=0.7)
+        place.set_axisbelow(True)
+    shown = [("ours, 95 % interval", "blue", "o")]
+    if cells["published"].notna().any():
+        shown.append(("published, ± std", "orange", "D"))
+    handles = [
+        Line2D([], [], color=COLOURS[colour], marker=marker, ms=5, lw=1.6, label=label)
+        for label, colour, marker in shown
+    ]
+    return _finish(figure, title, handles)
+
+
+def curves(frame: pd.DataFrame, title: str) -> Figure:
+    """Normalised score against steps: mean and range over seeds, a colour per entry.
+
+    Args:
+        frame: task, entry, seed, step, score; one row per evaluation.
+        title: of the figure.
+    """
+    tasks = list(dict.fromkeys(frame["task"]))
+    entries = list(dict.fromkeys(frame["entry"]))
+    colours = dict(zip(entries, plt.get_cmap("tab10").colors, strict=False))
+    figure, axes = _grid(len(tasks), 3.2)
+    for place, task in zip(axes, tasks, strict=False):
+        for entry in entries:
+            part = frame[(frame["task"] == task) & (frame["entry"] == entry)]
+            curve = part.groupby("step")["score"].agg(["mean", "min", "max"])
+            place.plot(curve.index, curve["mean"], color=colours[entry])
+            place.fill_between(
+                curve.index, curve["min"], curve["max"], color=colours[entry], alpha=0.15, lw=0
+            )
+        place.set(title=task, xlabel="environment steps")
+    axes[0].set_ylabel("normalised score")
+    handles = [Line2D([], [], color=colours[entry], label=entry) for entry in entries]
+    return _finish(figure, title, handles)
+
+
+def _grid(panels: int, height: float, **options: bool) -> tuple[Figure, list[Axes]]:
+    style()
+    columns, rows = min(panels, WIDE), math.ceil(panels / WIDE)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(max(4.8, 3.6 * columns), rows * height + 0.8),
+        squeeze=False,
+        layout="constrained",
+        **options,
+    )
+    for unused in axes.flat[panels:]:
+        unused.set_visible(False)
+    return figure, list(axes.flat[:panels])
+
+
+def _finish(figure: Figure, title: str, handles: list[Line2D]) -> Figure:
+    figure.suptitle(title, fontsize=10)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 5), frameon=False
+    )
+    return figure

@@ -32,10 +32,18 @@ class ActorCriticHyperparameters:
     reward_bias: float = per_run(0.0, "", "AntMaze: -1 or -5", low=-float("inf"))
 
 
+def power(base: Tensor, exponent: Tensor) -> Tensor:
+    """``base`` ``[R, 1]`` to the power of ``exponent`` ``[R, B]``.
+
+    By logarithms: PyTorch's ``pow`` rounds the end of a tensor differently, so that a run's bits would
+    depend on the others'.
+    """
+    return (base.log() * exponent).exp()
+
+
 def geometric_sum(ratio: Tensor, terms: Tensor) -> Tensor:
     """1 + ratio + ratio² + ..., as many ``terms`` ``[R, B]``; ``ratio`` ``[R, 1]`` in [0, 1]."""
-    closed = (1 - ratio**terms) / (1 - ratio)
-    return torch.where(ratio < 1, closed, terms)
+    return torch.where(ratio < 1, (1 - power(ratio, terms)) / (1 - ratio), terms)
 
 
 class ActorCritic(Agent):
@@ -84,7 +92,7 @@ class ActorCritic(Agent):
         """R + γ (1 - terminated) · next_value, ``[R, B]``; with n-step sums γ to the power of their steps."""
         discount = self.hyper.discount[:, None]
         if batch.steps is not None:
-            discount = discount**batch.steps
+            discount = power(discount, batch.steps)
         return batch.reward + discount * (1 - batch.terminated) * next_value
 
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

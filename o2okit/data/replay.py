@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from o2okit.data.dataset import Dataset
+from o2okit.data.priorities import Priorities
 from o2okit.errors import UserError, unknown
 from o2okit.tasks import Task
 
@@ -52,6 +53,9 @@ class Replay:
     One row holds a transition, one tensor all rows: the dataset once, followed by ``capacity`` rows per
     run. A draw from the union is a single gather.
 
+    Attributes:
+        priorities: of the rows, where ``prioritise`` was called.
+
     Args:
         kind: ``offline`` draws from the dataset, ``online`` from the run's own transitions, ``mixed``
             uniformly from both together, ``half`` one half of the batch from each.
@@ -82,6 +86,7 @@ class Replay:
         if dataset is None and kind != "online":
             raise UserError(f"replay {kind!r} draws from a dataset, but none was given.")
         self.kind = kind
+        self.priorities: Priorities | None = None
         self.runs, self.capacity, self.device = runs, capacity, device
         self.offline = 0 if dataset is None or kind == "online" else len(dataset)
         self.online, self._next = 0, 0  # rows filled per run, and the row to be written
@@ -113,6 +118,19 @@ class Replay:
         """Rows that a run can draw from."""
         return self.offline + self.online
 
+    def prioritise(self) -> Priorities:
+        """Gives each row a priority, before any is stored or restored; new rows get theirs by themselves.
+
+        Raises ``UserError`` for ``half``: its halves would not be drawn by their priorities' sum.
+        """
+        if self.kind == "half":
+            raise UserError(
+                "replay 'half' fixes the share of each run's own rows, which a method with priorities "
+                "leaves to them. Allowed: mixed, online."
+            )
+        self.priorities = Priorities(self.runs, self.offline, self.capacity, self.device)
+        return self.priorities
+
     def add(self, transition: Batch, ended: Tensor | None = None) -> None:
         """Stores one transition per run.
 
@@ -123,9 +141,12 @@ class Replay:
         fields = [value.to(torch.float32).view(self.runs, -1) for value in transition[:5]]
         if len(self._sizes) > 5:  # unknown until the episode ends
             fields.append(fields[0].new_full((self.runs, 1), -torch.inf))
-        self.rows[self._base + self._next] = torch.cat(fields, dim=1)
+        places = self._base + self._next
+        self.rows[places] = torch.cat(fields, dim=1)
         if self.n_step > 1:
-            self.ends[self._base + self._next] = ended
+            self.ends[places] = ended
+        if self.priorities is not None:
+            self.priorities.add(places)
         self._next = (self._next + 1) % self.capacity
         self.online = min(self.online + 1, self.capacity)
 
@@ -151,12 +172,19 @@ class Replay:
         shift = (self._base - self.offline)[:, None]
         if self.kind == "half":
             offline, online = u.tensor_split(2, dim=1)
-            online = (online * self.online).long() + self._base[:, None]
-            return torch.cat([(offline * self.offline).long(), online], dim=1)
+            return torch.cat([self.offline_places(offline), self.online_places(online)], dim=1)
         if self.offline:
             index = (u * (self.offline if self.kind == "offline" else len(self))).long()
             return torch.where(index < self.offline, index, index + shift)
         return (u * len(self)).long() + shift
+
+    def offline_places(self, u: Tensor) -> Tensor:
+        """As ``places``, of the dataset's rows alone."""
+        return (u * self.offline).long()
+
+    def online_places(self, u: Tensor) -> Tensor:
+        """As ``places``, of the run's own rows alone."""
+        return (u * self.online).long() + self._base[:, None]
 
     def take(self, places: Tensor) -> Batch:
         """The transitions at given rows ``[R, B]``, n-step sums where the replay is for them."""
@@ -182,23 +210,33 @@ class Replay:
         newest = base + (self._next - 1) % max(self.capacity, 1)
         last, reward = places, self.rewards(places)
         steps, going = torch.ones_like(reward), torch.ones_like(places, dtype=torch.bool)
+        factor = torch.ones_like(discount)
         for _ in range(self.n_step - 1):
             going = going & ~self.ends[last] & (last != newest)
             following = base + (last - base + 1) % max(self.capacity, 1)
             following = torch.where(last < self.offline, last + 1, following)
             last = torch.where(going, following, last)
-            reward = reward + going * discount**steps * self.rewards(last)
+            factor = factor * discount
+            reward = reward + going * factor * self.rewards(last)
             steps = steps + going
         return last, reward, steps
 
     # --- checkpoints ------------------------------------------------------------------------------
     def state(self) -> dict[str, Tensor]:
-        """The online rows ``[R, n, width]``, which end episodes, and where the next one goes ``[R]``."""
+        """The online rows ``[R, n, width]`` and where the next one goes ``[R]``.
+
+        With n-step sums, which rows end episodes ``[R, n]``; with priorities, those of all stored rows.
+        """
         state = {
             "rows": self._own(self.rows)[:, : self.online],
             "next": torch.full((self.runs,), self._next),
         }
-        return state | ({"ends": self._own(self.ends)[:, : self.online]} if self.n_step > 1 else {})
+        if self.n_step > 1:
+            state["ends"] = self._own(self.ends)[:, : self.online]
+        if self.priorities is not None:
+            kept = self.priorities.state(len(self))
+            state |= {f"priorities.{key}": value for key, value in kept.items()}
+        return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes over what ``state`` returned."""
@@ -206,6 +244,10 @@ class Replay:
         self._own(self.rows)[:, : self.online] = state["rows"].to(self.device)
         if self.n_step > 1:
             self._own(self.ends)[:, : self.online] = state["ends"].to(self.device)
+        if self.priorities is not None:
+            self.priorities.load_state(
+                {key: state[f"priorities.{key}"] for key in ("values", "fresh")}
+            )
 
     def _own(self, stored: Tensor) -> Tensor:
         """The runs' part of what is stored for every row, ``[R, capacity, ...]``."""

@@ -1,9 +1,11 @@
 """One file per fine-tuning method. ``METHODS`` is the registry."""
 
+from o2okit.methods.balanced_replay import BalancedReplay
 from o2okit.methods.base import Naive
 from o2okit.methods.filter import Filter
 from o2okit.methods.gde import GDE
 from o2okit.methods.jsrl import JSRL
+from o2okit.methods.per import PER
 from o2okit.methods.pex import PEX
 from o2okit.methods.qdagger import QDagger
 from o2okit.methods.reiql import ReIQL
@@ -11,9 +13,11 @@ from o2okit.methods.rnd import RND
 
 METHODS = {
     "naive": Naive,
-    "gde": GDE,
+    "balanced-replay": BalancedReplay,
     "filter": Filter,
+    "gde": GDE,
     "jsrl": JSRL,
+    "per": PER,
     "pex": PEX,
     "qdagger": QDagger,
     "reiql": ReIQL,

@@ -69,6 +69,9 @@ class Naive(Saved, Changes):
     def build(self, seeds: Sequence[int]) -> None:
         """Makes the method's own networks and optimisers; the agent is untrained as yet."""
 
+    def attach(self, replay: Replay) -> None:
+        """Once the replay is made: new, resumed or not, and with the dataset's rows alone as yet."""
+
     def prepare(self, dataset: Dataset | None) -> None:
         """Once, before the first online step: the agent is the offline one."""
 
@@ -116,6 +119,6 @@ class Naive(Saved, Changes):
         """The reward of the update, ``[R, B]``."""
         return batch.reward
 
-    def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
+    def extra_updates(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Steps on the method's own networks, after the backbone's; returns metrics ``[R]``."""
         return {}

@@ -49,6 +49,7 @@ class Cohort:
             discount=self.agent.hyper.discount,
             device=device,
         )
+        self.method.attach(self.replay)
         if spec.dataset is not None:
             self.agent.fit(spec.dataset)
         self.streams = Streams(seeds, spec.phase, device)
@@ -97,7 +98,7 @@ class Cohort:
     def _update(self, draws: Draws) -> None:
         batch = self.agent.prepare(self.method.sample(self.replay, draws))
         batch = batch._replace(reward=self.method.reward(batch))
-        self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch)
+        self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch, draws)
 
     def _interact(self) -> None:
         obs = torch.from_numpy(self.obs).to(self.device)

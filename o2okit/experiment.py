@@ -184,6 +184,7 @@ def finetune(
     for start, name in itertools.product(offline, methods):
         drawn = replay or METHODS[name].replay or BACKBONES[start.backbone].replay
         own = METHODS[name].settings(find_task(task), steps)
+        unread = drawn == "online" and not METHODS[name].needs_dataset
         specs.append(
             RunSpec(
                 task,
@@ -194,7 +195,7 @@ def finetune(
                 hyper=start.hyper,
                 method=name,
                 method_hyper=own | dict(method_hyper or {}),
-                dataset=None if drawn == "online" else data,
+                dataset=None if unread else data,
                 replay=drawn,
                 start=start,
                 ant_obs=ant_obs,

@@ -31,6 +31,7 @@ class Naive(Saved, Changes):
     Class attributes:
         replay: what it draws from (``REPLAYS``); ``None``: what the backbone's authors draw from.
         backbones: names it is defined for; empty: all.
+        needs_dataset: whether ``prepare`` learns from the dataset, though nothing may be drawn from it.
 
     Attributes:
         step: environment steps so far, as the training loop counts them.
@@ -45,6 +46,7 @@ class Naive(Saved, Changes):
     version: ClassVar[int] = 1  # part of a run's id: raise it when a change alters results
     replay: ClassVar[str | None] = None
     backbones: ClassVar[tuple[str, ...]] = ()
+    needs_dataset: ClassVar[bool] = False
     saved_kinds = (Stacked, Adam, Policy)
 
     def __init__(

@@ -95,6 +95,7 @@ class Cohort:
         self.step += 1
 
     def _update(self, draws: Draws) -> None:
+        self.method.draws = draws
         batch = self.agent.prepare(self.method.sample(self.replay, draws))
         batch = batch._replace(reward=self.method.reward(batch))
         self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch)

@@ -12,7 +12,10 @@ from o2okit.training.cohort import Cohort
 
 SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": 16}
 FEW = {"cql": {"n_actions": 2}, "cal-ql": {"n_actions": 2}}
-SHORT = {"gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 60}}
+SHORT = {
+    "gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 60},
+    "bp-iql": {"epochs": 2, "prior_hidden": (8, 8), "mixing_hidden": (8, 8), "prior_batch": 64},
+}
 PAIRS = [
     (backbone, name)
     for name, method in METHODS.items()
@@ -41,6 +44,7 @@ def specs(backbone, method, data) -> list[RunSpec]:
     """Pre-trained for a few updates, then fine-tuned; three seeds."""
     hyper = SMALL | FEW.get(backbone, {})
     drawn = METHODS[method].replay or BACKBONES[backbone].replay
+    unread = drawn == "online" and not METHODS[method].needs_dataset
     return [
         RunSpec(
             "hopper",
@@ -51,7 +55,7 @@ def specs(backbone, method, data) -> list[RunSpec]:
             hyper=hyper,
             method=method,
             method_hyper=SHORT.get(method, {}),
-            dataset=None if drawn == "online" else data,
+            dataset=None if unread else data,
             replay=drawn,
             start=RunSpec("hopper", backbone, "offline", 5, seed, hyper=hyper, dataset=data),
             eval_every=20,

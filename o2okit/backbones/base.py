@@ -53,7 +53,12 @@ class Changes:
     """What a fine-tuning method may change within an update; by default nothing.
 
     ``own`` computes what the backbone has in that place.
+
+    Attributes:
+        draws: the random numbers of the update under way.
     """
+
+    draws: Draws
 
     def target(self, batch: Batch, own: Callable[[], Tensor]) -> Tensor:
         """The critics' bootstrap target ``[R, B]``."""

@@ -2,6 +2,7 @@
 
 from o2okit.methods.balanced_replay import BalancedReplay
 from o2okit.methods.base import Naive
+from o2okit.methods.bp_iql import BpIQL
 from o2okit.methods.filter import Filter
 from o2okit.methods.gde import GDE
 from o2okit.methods.jsrl import JSRL
@@ -14,6 +15,7 @@ from o2okit.methods.rnd import RND
 METHODS = {
     "naive": Naive,
     "balanced-replay": BalancedReplay,
+    "bp-iql": BpIQL,
     "filter": Filter,
     "gde": GDE,
     "jsrl": JSRL,

@@ -26,7 +26,6 @@ from o2okit.errors import UserError
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
 from o2okit.nn import Adam, StackedMLP, mean_per_run
-from o2okit.streams import Draws
 
 EPSILON = 1e-10  # a weight can be 0: log(0) has no gradient (authors' code)
 LOW, HIGH = 0.001, 1000.0  # of the priorities (spec 3)
@@ -94,17 +93,17 @@ class BalancedReplay(Naive):
         return self.network(torch.cat([batch.obs, batch.action], dim=-1))[..., 0].relu()
 
     # --- updates ----------------------------------------------------------------------------------
-    def sample(self, replay: Replay, draws: Draws) -> Batch:
+    def sample(self, replay: Replay) -> Batch:
         """The minibatch, drawn by priority."""
-        u = draws.uniform("minibatch", self.agent.hyper.batch_size)
+        u = self.draws.uniform("minibatch", self.agent.hyper.batch_size)
         self.places, _ = self.priorities.draw(u)
         return replay.take(self.places)
 
-    def extra_updates(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """The minibatch's new priorities, then one step of the weight network on two other minibatches."""
         if not self.held.online:
             return {}
-        u = draws.uniform("weight minibatches", 2, self.agent.hyper.batch_size)
+        u = self.draws.uniform("weight minibatches", 2, self.agent.hyper.batch_size)
         places = self.held.offline_places(u[:, 0]), self.held.online_places(u[:, 1])
         offline, online = (self.weight(self.agent.prepare(self.held.take(p))) for p in places)
         loss = density_ratio_loss(offline, online)

@@ -31,6 +31,7 @@ class Naive(Saved, Changes):
     Class attributes:
         replay: what it draws from (``REPLAYS``); ``None``: what the backbone's authors draw from.
         backbones: names it is defined for; empty: all.
+        needs_dataset: whether ``prepare`` learns from the dataset, though nothing may be drawn from it.
 
     Attributes:
         step: environment steps so far, as the training loop counts them.
@@ -45,6 +46,7 @@ class Naive(Saved, Changes):
     version: ClassVar[int] = 1  # part of a run's id: raise it when a change alters results
     replay: ClassVar[str | None] = None
     backbones: ClassVar[tuple[str, ...]] = ()
+    needs_dataset: ClassVar[bool] = False
     saved_kinds = (Stacked, Adam, Policy)
 
     def __init__(
@@ -111,14 +113,14 @@ class Naive(Saved, Changes):
         """What the replay holds of the dataset."""
         return dataset
 
-    def sample(self, replay: Replay, draws: Draws) -> Batch:
+    def sample(self, replay: Replay) -> Batch:
         """The minibatch of an update, as it is stored."""
-        return replay.sample(draws.uniform("minibatch", self.agent.hyper.batch_size))
+        return replay.sample(self.draws.uniform("minibatch", self.agent.hyper.batch_size))
 
     def reward(self, batch: Batch) -> Tensor:
         """The reward of the update, ``[R, B]``."""
         return batch.reward
 
-    def extra_updates(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """Steps on the method's own networks, after the backbone's; returns metrics ``[R]``."""
         return {}

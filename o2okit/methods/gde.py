@@ -155,7 +155,7 @@ class GDE(Naive):
         metrics = {"explore_q": q.detach().mean(-1), "guidance": guidance.detach().mean(-1)}
         return (guidance - q).mean(-1), metrics
 
-    def extra_updates(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the exploring policy."""
         if not self.hyper.explore:
             return {}

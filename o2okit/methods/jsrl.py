@@ -91,6 +91,6 @@ class JSRL(Naive):
         self.stage.copy_((self.stage + holds).clamp(max=self.hyper.stages))
         self.best.copy_(torch.maximum(self.best, mean))
 
-    def extra_updates(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """Nothing learns here; h is worth knowing."""
         return {"guided_steps": self.guided_steps().float()}

@@ -30,7 +30,6 @@ from o2okit.data import Batch, Replay
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
 from o2okit.nn import mean_per_run
-from o2okit.streams import Draws
 from o2okit.tasks import Task
 
 EPSILON = 1e-6  # no transition is never drawn again (spec 3)
@@ -94,9 +93,9 @@ class PER(Naive):
         return (self.hyper.alpha[:, None] * (error + EPSILON).log()).exp()
 
     # --- updates ----------------------------------------------------------------------------------
-    def sample(self, replay: Replay, draws: Draws) -> Batch:
+    def sample(self, replay: Replay) -> Batch:
         """The minibatch, drawn by priority."""
-        u = draws.uniform("minibatch", self.agent.hyper.batch_size)
+        u = self.draws.uniform("minibatch", self.agent.hyper.batch_size)
         self.places, probability = self.priorities.draw(u)
         self.weight.copy_(importance_weights(probability, self.beta()))
         return replay.take(self.places)
@@ -111,7 +110,7 @@ class PER(Naive):
         loss = (self.weight[:, None] * delta.square()).mean(-1).sum(-1)
         return loss, {"critic_loss": loss.detach(), "q": q.detach().mean((1, 2))}
 
-    def extra_updates(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """The minibatch's new priorities, and that of rows to come."""
         priority = self.priority(self.error)
         self.priorities.set(self.places, priority)

@@ -20,7 +20,6 @@ from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
 from o2okit.nn import Adam, StackedMLP
-from o2okit.streams import Draws
 
 CLIP = 5.0  # of standardised observations (specs/gde.md 3)
 
@@ -69,7 +68,7 @@ class RND(Naive):
             std = (squares / count).sqrt().clamp(min=1e-8).float()
         return batch.reward + self.hyper.beta[:, None] * error / std[:, None]
 
-    def extra_updates(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the predictor."""
         loss = self.error(batch.next_obs).mean(-1)
         self.adam.step(loss)

@@ -1,6 +1,7 @@
 """Networks, distributions and optimisers on the run axis."""
 
 from o2okit.nn.adam import Adam
+from o2okit.nn.flows import RealNVP
 from o2okit.nn.policies import DeterministicPolicy, GaussianPolicy, Policy, TanhGaussianPolicy
 from o2okit.nn.products import mean_per_run
 from o2okit.nn.saved import Saved
@@ -11,6 +12,7 @@ __all__ = [
     "DeterministicPolicy",
     "GaussianPolicy",
     "Policy",
+    "RealNVP",
     "Saved",
     "Stacked",
     "StackedMLP",

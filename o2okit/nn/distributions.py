@@ -28,7 +28,24 @@ def normal_kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: 
     return (other_log_std - log_std + 0.5 * (ratio + shift - 1)).sum(-1)
 
 
-def _log_derivative(u: Tensor) -> Tensor:
+# On the CPU, PyTorch's atanh, sigmoid and logit round a tensor's last elements unlike the others: a run's
+# numbers would depend on how many runs stand beside it. These are made of functions that round all alike.
+def atanh(x: Tensor) -> Tensor:
+    """Inverse of tanh in (-1, 1)."""
+    return 0.5 * (torch.log1p(x) - torch.log1p(-x))
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return 0.5 * (1 + torch.tanh(0.5 * x))
+
+
+def logit(p: Tensor) -> Tensor:
+    """Inverse of ``sigmoid`` in [0, 1]; infinite at the borders."""
+    return torch.log(p) - torch.log1p(-p)
+
+
+def log_tanh_derivative(u: Tensor) -> Tensor:
     """Σ log(1 - tanh²(u)), in the form that does not cancel for large ``|u|``."""
     return 2 * (math.log(2) - u - F.softplus(-2 * u)).sum(-1)
 
@@ -38,10 +55,10 @@ def tanh_normal_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Te
     u = mean + torch.exp(log_std) * noise
     # (u - mean) / std is the noise itself, whose gradient is zero.
     normal = -(0.5 * (noise.square() + LOG_2PI) + log_std).sum(-1)
-    return torch.tanh(u), normal - _log_derivative(u)
+    return torch.tanh(u), normal - log_tanh_derivative(u)
 
 
 def tanh_normal_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Log-probability of a given ``action`` in [-1, 1], which is clipped to ±0.99999 first."""
     u = torch.atanh(action.clamp(-EDGE, EDGE))
-    return normal_log_prob(u, mean, log_std) - _log_derivative(u)
+    return normal_log_prob(u, mean, log_std) - log_tanh_derivative(u)

@@ -8,17 +8,17 @@ exact where both are squashed by the same function, and for clipped samples the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from o2okit.nn.distributions import normal_kl, tanh_normal_sample
+from o2okit.nn.saved import Parts
 from o2okit.nn.stacked import Stacked, StackedMLP
 
 
-class Policy:
+class Policy(Parts):
     """Base class.
 
     Args:
@@ -57,22 +57,6 @@ class Policy:
         """Takes over the parameters of ``other``, of the runs ``where`` ``[R]`` if it is given."""
         for mine, theirs in zip(self.parts, other.parts, strict=True):
             mine.copy_from(theirs, where)
-
-    def state(self) -> dict[str, Tensor]:
-        """The parameters, run by run."""
-        return {
-            f"{number}.{key}": value
-            for number, part in enumerate(self.parts)
-            for key, value in part.state().items()
-        }
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what ``state`` returned."""
-        for number, part in enumerate(self.parts):
-            prefix = f"{number}."
-            part.load_state(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
 
 
 class DeterministicPolicy(Policy):

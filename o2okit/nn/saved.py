@@ -1,9 +1,9 @@
-"""Objects whose state is that of their attributes: agents and methods."""
+"""Objects whose state is that of what they hold: agents and methods, policies and flows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -42,3 +42,29 @@ class Saved:
 
     def _parts(self) -> dict:
         return {k: part for k, part in vars(self).items() if isinstance(part, self.saved_kinds)}
+
+
+class Parts:
+    """Several networks that are saved as one.
+
+    Attributes:
+        parts: each with ``state()`` and ``load_state()``, run axis first.
+    """
+
+    parts: tuple[Any, ...]
+
+    def state(self) -> dict[str, Tensor]:
+        """The parameters, run by run."""
+        return {
+            f"{number}.{key}": value
+            for number, part in enumerate(self.parts)
+            for key, value in part.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what ``state`` returned."""
+        for number, part in enumerate(self.parts):
+            prefix = f"{number}."
+            part.load_state(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )

@@ -106,6 +106,7 @@ class CapturedUpdate:
             if fixed is not None:
                 fixed.copy_(value)
         self.draws.load(draws)
+        self.agent.method.draws = self.draws
 
     def _eager(self) -> dict[str, Tensor]:
         """On a stream of its own, as what precedes a capture must be."""

@@ -96,9 +96,10 @@ class Cohort:
         self.step += 1
 
     def _update(self, draws: Draws) -> None:
-        batch = self.agent.prepare(self.method.sample(self.replay, draws))
+        self.method.draws = draws
+        batch = self.agent.prepare(self.method.sample(self.replay))
         batch = batch._replace(reward=self.method.reward(batch))
-        self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch, draws)
+        self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch)
 
     def _interact(self) -> None:
         obs = torch.from_numpy(self.obs).to(self.device)

@@ -61,6 +61,7 @@ def online(
     """
     drawn = replay or METHODS[method].replay or BACKBONES[start.backbone].replay
     own = METHODS[method].settings(find_task(start.task), steps)
+    unread = drawn == "online" and not METHODS[method].needs_dataset
     return RunSpec(
         start.task,
         start.backbone,
@@ -70,7 +71,7 @@ def online(
         hyper={**start.hyper, **(hyper or {})},
         method=method,
         method_hyper=own | dict(method_hyper or {}),
-        dataset=None if drawn == "online" else start.dataset,
+        dataset=None if unread else start.dataset,
         replay=drawn,
         start=start,
         **{"ant_obs": start.ant_obs, **run},

@@ -37,7 +37,8 @@ class RunSpec:
         seed: every random number of the run comes from it.
         hyper: the backbone's hyper-parameters; what is left out takes its default.
         method: name in ``METHODS``; ``method_hyper`` as ``hyper``.
-        dataset: what ``replay`` draws from; may be ``None`` online.
+        dataset: what ``replay`` draws from; may be ``None`` with replay ``online``, unless the method
+            itself learns from it (``Naive.needs_dataset``).
         replay: name in ``REPLAYS``.
         capacity: online transitions that are kept, the newest; 0 keeps all.
         start: the run whose agent this one continues with, optimiser included.
@@ -128,6 +129,11 @@ class RunSpec:
             )
         if self.dataset is None and self.replay != "online":
             raise UserError(f"replay={self.replay!r} needs a dataset.")
+        if self.dataset is None and method.needs_dataset:
+            raise UserError(
+                f"method {self.method!r} learns from the dataset before the first step: give the run one, "
+                f"with replay={self.replay!r} as well."
+            )
         if self.phase == "offline" and not self.updates_per_step == self.update_every == 1:
             raise UserError(
                 "an offline step is one update; updates_per_step and update_every are for online runs."

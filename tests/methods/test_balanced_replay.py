@@ -18,6 +18,12 @@ SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": B}
 T = torch.full((2,), 5.0)
 
 
+def minibatch_of(method, replay, step=0):
+    """The minibatch of a step."""
+    method.draws = Streams(SEEDS, "online").at(step)
+    return method.sample(replay)
+
+
 def data(size=400, obs=None, action=None) -> Dataset:
     rng = np.random.default_rng(0)
     shape = (size, TASK.obs_size)
@@ -52,9 +58,8 @@ def new_row(replay: Replay, step: int, action=None) -> None:
 
 
 def update(method: BalancedReplay, replay: Replay, step: int) -> dict[str, torch.Tensor]:
-    draws = Streams(SEEDS, "online").at(step)
-    batch = method.agent.prepare(method.sample(replay, draws))
-    return method.extra_updates(batch, draws)
+    batch = method.agent.prepare(minibatch_of(method, replay, step))
+    return method.extra_updates(batch)
 
 
 # --- the spec's values ----------------------------------------------------------------------------
@@ -106,7 +111,7 @@ def test_after_a_thousand_steps_online_rows_have_their_share():
     method, replay = make(capacity=1_000, first_share=[0.5, 0.75])
     for step in range(1_000):
         new_row(replay, step)
-    method.sample(replay, Streams(SEEDS, "online").at(0))
+    minibatch_of(method, replay)
     assert method.priorities.online_share(method.places).tolist() == [0.5, 0.75]
 
 
@@ -166,8 +171,8 @@ def test_one_update_is_plain_code():
     network = method.network.copy()
     mean, std = dataset.observations.mean(0), dataset.observations.std(0) + 1e-3
     before = method.priorities.values.clone()
-    batch = method.agent.prepare(method.sample(replay, draws))
-    metrics = method.extra_updates(batch, draws)
+    batch = method.agent.prepare(minibatch_of(method, replay, 5))
+    metrics = method.extra_updates(batch)
 
     def weight(run: int, rows) -> np.ndarray:
         stored = replay.rows[rows].numpy()

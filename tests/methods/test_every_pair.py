@@ -6,12 +6,13 @@ from hosts import FEW, SMALL, hopper_data
 from o2okit.backbones import BACKBONES
 from o2okit.data import Dataset
 from o2okit.methods import METHODS
-from o2okit.training import RunSpec, RunStore, train
+from o2okit.training import RunSpec, RunStore, protocol, train
 from o2okit.training.cohort import Cohort
 
 SHORT = {
     "gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 40},
     "pex": {"warm_up": 10},
+    "bp-iql": {"epochs": 2, "prior_hidden": (8, 8), "mixing_hidden": (8, 8), "prior_batch": 64},
 }
 PAIRS = [
     (backbone, name)
@@ -30,20 +31,12 @@ def data() -> Dataset:
 def specs(backbone, method, data) -> list[RunSpec]:
     """Pre-trained for a few updates, then fine-tuned; three seeds."""
     hyper = SMALL | FEW.get(backbone, {})
-    drawn = METHODS[method].replay or BACKBONES[backbone].replay
     return [
-        RunSpec(
-            "hopper",
-            backbone,
-            "online",
+        protocol.online(
+            RunSpec("hopper", backbone, "offline", 5, seed, hyper=hyper, dataset=data),
+            method,
             STEPS,
-            seed,
-            hyper=hyper,
-            method=method,
             method_hyper=SHORT.get(method, {}),
-            dataset=None if drawn == "online" else data,
-            replay=drawn,
-            start=RunSpec("hopper", backbone, "offline", 5, seed, hyper=hyper, dataset=data),
             eval_every=20,
             eval_episodes=2,
         )

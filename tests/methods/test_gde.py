@@ -129,7 +129,7 @@ def test_the_gradient_reaches_the_exploring_policy_alone(backbone):
     agent_before = {key: value.clone() for key, value in method.agent.state().items()}
     teacher = [part.flat.clone() for part in method.teacher.parts]
     behaviour = [part.flat.clone() for part in method.behaviour.parts]
-    metrics = method.extra_updates(minibatch(), None)
+    metrics = method.extra_updates(minibatch())
     assert (metrics["guidance"] > 0).all()
     after = method.agent.state()
     assert all((after[key] == value).all() for key, value in agent_before.items())
@@ -159,7 +159,7 @@ def test_the_exploiting_policy_and_the_critics_never_depend_on_rho(backbone):
         for method in (with_teacher, without):
             disturb(method.teacher, 0.1)
             method.agent.update(minibatch(step), streams.at(step))
-            method.extra_updates(minibatch(step), None)
+            method.extra_updates(minibatch(step))
     ours, theirs = with_teacher.agent.state(), without.agent.state()
     assert all((ours[key] == theirs[key]).all() for key in ours)
     pairs = zip(with_teacher.behaviour.parts, without.behaviour.parts, strict=True)
@@ -197,7 +197,7 @@ def test_without_exploration_the_exploiting_policy_acts_and_is_guided():
     assert torch.allclose(guided, expected)
     assert (expected > 0).all()
     assert (whole.actor_loss(batch, own)[0] == own()[0]).all()
-    assert ablated.extra_updates(batch, None) == {}
+    assert ablated.extra_updates(batch) == {}
 
 
 def test_without_exploitation_the_exploring_policy_is_scored_and_reported():

@@ -19,6 +19,12 @@ SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": B}
 ERRORS = torch.tensor([0.5, 2.0, 0.1])
 
 
+def minibatch_of(method, replay, step=0):
+    """The minibatch of a step."""
+    method.draws = Streams(SEEDS, "online").at(step)
+    return method.sample(replay)
+
+
 def data() -> Dataset:
     rng = np.random.default_rng(0)
     obs, following = rng.standard_normal((2, N, TASK.obs_size)).astype(np.float32)
@@ -58,8 +64,8 @@ def new_row(replay: Replay, step: int) -> None:
 
 def update(method: PER, replay: Replay, step: int) -> dict:
     draws = Streams(SEEDS, "online").at(step)
-    batch = method.agent.prepare(method.sample(replay, draws))
-    return method.agent.update(batch, draws) | method.extra_updates(batch, draws)
+    batch = method.agent.prepare(minibatch_of(method, replay, step))
+    return method.agent.update(batch, draws) | method.extra_updates(batch)
 
 
 # --- probabilities and weights --------------------------------------------------------------------
@@ -73,7 +79,7 @@ def test_probabilities_and_weights_are_the_specs():
     method.priorities.set(torch.arange(N).expand(2, -1), torch.zeros(2, N))
     method.priorities.set(torch.tensor([[4, 9, 17]] * 2), priority)
     method.step = 0
-    method.sample(replay, Streams(SEEDS, "online").at(0))
+    minibatch_of(method, replay)
     expected = {4: 0.679592, 9: 0.487252, 17: 1.0}
     for run in range(2):
         drawn = dict(zip(method.places[run].tolist(), method.weight[run].tolist(), strict=True))
@@ -130,7 +136,7 @@ def test_without_weights_the_loss_is_the_backbones():
     method, replay = make(importance=0.0)
     method.step = 0
     new_row(replay, 0)
-    batch = method.agent.prepare(method.sample(replay, Streams(SEEDS, "online").at(0)))
+    batch = method.agent.prepare(minibatch_of(method, replay))
     assert (method.weight == 1).all()
     target = method.agent.target(batch)
     own, own_metrics = method.agent.critic_loss(batch, target)
@@ -170,7 +176,7 @@ def test_an_error_that_is_not_finite_is_forgotten():
     method.weight.fill_(1)
     method.error.copy_(torch.full((2, B), 3.0))
     method.error[0, 0], method.error[1, 1] = torch.nan, torch.inf
-    method.extra_updates(None, None)
+    method.extra_updates(None)
     values = method.priorities.values[:, :B]
     assert values[0, 0] == values[1, 1] == 1
     assert values[0, 1].item() == pytest.approx(3**0.6, abs=1e-5)
@@ -180,7 +186,7 @@ def test_an_error_that_is_not_finite_is_forgotten():
 def test_the_minibatch_has_five_step_sums():
     method, replay = make()
     new_row(replay, 0)
-    batch = method.sample(replay, Streams(SEEDS, "online").at(0))
+    batch = minibatch_of(method, replay)
     assert method.n_step == 5
     dataset = data()
     for run in range(2):

@@ -32,7 +32,7 @@ def test_the_bonus_is_the_error_over_the_spread_of_all_errors():
         for run, beta in enumerate((0.1, 0.7)):
             std = np.concatenate([e[run] for e in seen]).std()
             assert reward[run] == pytest.approx(-1 + beta * error[run] / std, rel=1e-4)
-        rnd.extra_updates(b, None)
+        rnd.extra_updates(b)
 
 
 def test_visited_states_lose_their_bonus_and_the_frozen_network_rests():
@@ -42,7 +42,7 @@ def test_visited_states_lose_their_bonus_and_the_frozen_network_rests():
         before = rnd.error(torch.arange(291).expand(2, -1))
     for step in range(300):
         rnd.reward(batch(step, high=20))
-        rnd.extra_updates(batch(step, high=20), None)
+        rnd.extra_updates(batch(step, high=20))
     with torch.no_grad():
         after = rnd.error(torch.arange(291).expand(2, -1))
     assert (after[:, :20].mean(1) < 0.2 * before[:, :20].mean(1)).all()
@@ -61,10 +61,10 @@ def test_state_continues_exactly():
     first, second = make(), make()
     for step in range(3):
         first.reward(batch(step))
-        first.extra_updates(batch(step), None)
+        first.extra_updates(batch(step))
     second.load_state({key: value.clone() for key, value in first.state().items()})
     for step in range(3, 6):
         assert (first.reward(batch(step)) == second.reward(batch(step))).all()
-        first.extra_updates(batch(step), None)
-        second.extra_updates(batch(step), None)
+        first.extra_updates(batch(step))
+        second.extra_updates(batch(step))
     assert (first.predictor.flat == second.predictor.flat).all()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from o2okit.errors import unknown
+from o2okit.papers.gde.ablations import AblationStudy
+from o2okit.papers.gde.exploration import ExplorationStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
 from o2okit.papers.study import Study
 
-STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in (ToyMazeStudy,)}
+SECTIONS = (ToyMazeStudy, ExplorationStudy, AblationStudy)
+STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 
 
 def study_class(key: str) -> type[Study]:

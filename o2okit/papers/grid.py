@@ -44,6 +44,7 @@ class Entry:
         method_hyper: hyper-parameters of the method that are not its own.
         pretrained: ``False`` for training from scratch.
         preloaded: from scratch with the dataset in the replay.
+        family: the only family of tasks that it is run on; empty for all.
     """
 
     label: str
@@ -55,6 +56,7 @@ class Entry:
     method_hyper: Mapping[str, Any] = field(default_factory=dict)
     pretrained: bool = True
     preloaded: bool = False
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Amounts:
         tasks: of the study, as far as there are data for them.
         rows: of a kit dataset.
         offline_steps, online_steps: updates, environment steps.
-        offline_every: updates between evaluations of the pre-training.
+        offline_evaluation: updates between evaluations of the pre-training, episodes of one.
         evaluations: family of tasks -> steps between evaluations online, episodes of one.
         random_steps: before learning from scratch begins.
         seeds: how many.
@@ -93,7 +95,7 @@ class Amounts:
     rows: int
     offline_steps: int
     online_steps: int
-    offline_every: int
+    offline_evaluation: tuple[int, int]
     evaluations: Mapping[str, tuple[int, int]]
     random_steps: int
     seeds: int
@@ -185,13 +187,13 @@ class GridStudy(Study):
             self.datasets[task],
             self.amount.offline_steps,
             seed,
-            eval_every=self.amount.offline_every,
-            eval_episodes=self._evaluation(task)[1],
+            eval_every=self.amount.offline_evaluation[0],
+            eval_episodes=self.amount.offline_evaluation[1],
         )
 
     def spec(self, task: str, entry: Entry, seed: int) -> RunSpec:
         """The run that an entry's score is measured on."""
-        every, episodes = self._evaluation(task)
+        every, episodes = self.amount.evaluations[find_task(task).family]
         measured = {"eval_every": every, "eval_episodes": episodes}
         if not entry.pretrained:
             return protocol.scratch(
@@ -221,9 +223,9 @@ class GridStudy(Study):
         """Every run of every panel, once."""
         found = [
             self.spec(task, entry, seed)
-            for name, panel in self.panels.items()
-            for entry in panel.entries
+            for name in self.panels
             for task in self.tasks_of(name)
+            for entry in self.entries_of(name, task)
             for seed in self.seeds
         ]
         return list({spec.id: spec for spec in found}.values())
@@ -233,8 +235,10 @@ class GridStudy(Study):
         about = self.panels[artefact].tasks
         return [name for name in self.tasks if not about or name in about]
 
-    def _evaluation(self, task: str) -> tuple[int, int]:
-        return self.amount.evaluations[find_task(task).family]
+    def entries_of(self, artefact: str, task: str) -> list[Entry]:
+        """The entries of a panel that are run on a task."""
+        family = find_task(task).family
+        return [e for e in self.panels[artefact].entries if e.family in ("", family)]
 
     # --- numbers ----------------------------------------------------------------------------------
     def curve(self, task: str, entry: Entry, seed: int) -> pd.DataFrame:
@@ -249,19 +253,21 @@ class GridStudy(Study):
         curves = [self.curve(task, entry, seed) for seed in self.seeds]
         return np.array([curve_statistic(statistic, c["score"], c["step"]) for c in curves])
 
-    def total(self, entry: Entry, group: str | None = None) -> np.ndarray:
-        """Sum of the scores over the group's tasks that are run, ``[seeds]``; of all without one."""
-        tasks = [name for name in self.tasks if group is None or name in self.groups[group]]
-        if not tasks:
-            return np.array([])
-        return np.sum([self.scores(name, entry) for name in tasks], axis=0)
+    def run_of(self, group: str) -> list[str]:
+        """The tasks of a group that are run."""
+        return [name for name in self.tasks if name in self.groups[group]]
+
+    def total(self, entry: Entry, group: str) -> np.ndarray:
+        """Sum of the scores over the group's tasks that are run ``[seeds]``, empty where none is."""
+        scores = [self.scores(name, entry) for name in self.run_of(group)]
+        return np.sum(scores, axis=0) if scores else np.array([])
 
     def cells(self, artefact: str) -> pd.DataFrame:
         """One row per task and entry: ours with its interval, the published value, the verdict."""
         rows = []
         for task in self.tasks_of(artefact):
             comparable = self.datasets[task].source == "d4rl"
-            for entry in self.panels[artefact].entries:
+            for entry in self.entries_of(artefact, task):
                 ours = self.scores(task, entry)
                 interval = bootstrap_interval(ours)
                 value, std = self._published(artefact, task, entry)
@@ -299,33 +305,35 @@ class GridStudy(Study):
     def _table(self, artefact: str | None = None) -> pd.DataFrame:
         """Tasks and their groups' sums, a column per entry: ours, and the published value in brackets."""
         artefact = artefact or next(iter(self.panels))
-        cells, entries = self.cells(artefact), self.panels[artefact].entries
+        cells = self.cells(artefact)
         rows = []
         for task, part in cells.groupby("task", sort=False):
             rows.append({"task": task} | {cell.entry: _shown(cell) for cell in part.itertuples()})
         for group, tasks in self.groups.items():
             run = [name for name in self.tasks_of(artefact) if name in tasks]
-            if len(run) < 2:
+            if len(run) < 2:  # one is its own sum
                 continue
             part = cells[cells["task"].isin(run)]
             sums = part.groupby("entry", sort=False)[["score", "published"]].sum(min_count=len(run))
             row = {"task": f"{group}, {len(run)} of {len(tasks)}"}
-            for entry in entries:
-                score, published = sums.loc[entry.label]
-                row[entry.label] = f"{score:.1f}" + _bracket(published)
+            for label, (score, published) in sums.iterrows():
+                row[label] = f"{score:.1f}" + _bracket(published)
             rows.append(row)
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).fillna("")
 
     # --- what a study provides --------------------------------------------------------------------
     def _draw(self, artefact: str) -> tuple[Figure, pd.DataFrame]:
         panel = self.panels[artefact]
+        if not self.tasks_of(artefact):
+            missing = ", ".join(panel.tasks)
+            return panels.empty(panel.caption, f"not run: {missing}"), pd.DataFrame()
         if not panel.curves:
             cells = self.cells(artefact)
             return panels.scores(cells, panel.caption), cells
         frame = pd.concat(
             self.curve(task, entry, seed).assign(task=task, entry=entry.label, seed=seed)
             for task in self.tasks_of(artefact)
-            for entry in panel.entries
+            for entry in self.entries_of(artefact, task)
             for seed in self.seeds
         )
         frame = frame[["task", "entry", "seed", "step", "score", "return", "length"]]
@@ -352,23 +360,30 @@ class GridStudy(Study):
         steps = f"{self.amount.offline_steps:,} offline, {self.amount.online_steps:,} online"
         return super().label(artefact).replace(" · seeds", f", steps: {steps} · seeds")
 
+    # --- claims; seeds are paired: both sides start from the same offline agent -------------------
+    def judge_total(self, claim_id: str, group: str, lhs: Entry, rhs: Entry) -> dict[str, Any]:
+        """The row of a published claim about the sum over a group's tasks."""
+        run, named = self.run_of(group), self.groups[group]
+        row = self.judge(claim_id, self.total(lhs, group), self.total(rhs, group), paired=True)
+        return row | {"reason": f"{row['reason']}; sum of {len(run)} of {len(named)} tasks"}
+
     def judge_tasks(
-        self, claim_id: str, rule: str, group: str | None, lhs: Entry, rhs: Entry
+        self, claim_id: str, rule: str, group: str, lhs: Entry, others: Sequence[Entry]
     ) -> dict[str, Any]:
-        """The row of a published claim about ``some``, ``most`` or ``all`` tasks of a group."""
+        """The row of a published claim about ``some``, ``most`` or ``all`` tasks and others."""
         claim = values.claim(claim_id)
-        tasks = [name for name in self.tasks if group is None or name in self.groups[group]]
-        each = [
-            verdicts.claim_verdict(
+        each = {
+            f"{task}, {rhs.label}": verdicts.claim_verdict(
                 self.scores(task, lhs),
                 self.scores(task, rhs),
                 claim.direction,
                 profile=self.profile,
+                paired=True,
             )
-            for task in tasks
-        ]
-        verdict = verdicts.over_tasks(dict(zip(tasks, each, strict=True)), rule)
-        return self.row(claim_id, claim.statement, verdict)
+            for task in self.run_of(group)
+            for rhs in others
+        }
+        return self.row(claim_id, claim.statement, verdicts.over_tasks(each, rule))
 
 
 def _text(name: str, value: Any) -> str:

@@ -27,7 +27,7 @@ def scores(cells: pd.DataFrame, title: str) -> Figure:
     entries = list(dict.fromkeys(cells["entry"]))
     figure, axes = _grid(len(tasks), 1.2 + 0.32 * len(entries), sharey=True)
     for place, task in zip(axes, tasks, strict=False):
-        part = cells[cells["task"] == task].set_index("entry").loc[entries]
+        part = cells[cells["task"] == task].set_index("entry").reindex(entries)
         y = np.arange(len(entries))
         for offset, colour, marker, middle, low, high in (
             (-0.13, COLOURS["blue"], "o", "score", part["low"], part["high"]),
@@ -83,6 +83,14 @@ def curves(frame: pd.DataFrame, title: str) -> Figure:
     return _finish(figure, title, handles)
 
 
+def empty(title: str, why: str) -> Figure:
+    """The place of a figure that can't be drawn, with the reason."""
+    figure, (place,) = _grid(1, 1.2)
+    place.text(0.5, 0.5, why, ha="center", va="center", fontsize=8, wrap=True)
+    place.set_axis_off()
+    return _finish(figure, title, [])
+
+
 def _grid(panels: int, height: float, **options: bool) -> tuple[Figure, list[Axes]]:
     style()
     columns, rows = min(panels, WIDE), math.ceil(panels / WIDE)
@@ -100,8 +108,10 @@ def _grid(panels: int, height: float, **options: bool) -> tuple[Figure, list[Axe
 
 
 def _finish(figure: Figure, title: str, handles: list[Line2D]) -> Figure:
-    figure.suptitle(title, fontsize=10)
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 5), frameon=False
+    """Title and legend above the panels, in one block: constrained layout knows no other order."""
+    columns = max(1, min(len(handles), 5))
+    legend = figure.legend(
+        handles=handles, title=title, loc="outside upper center", ncols=columns, frameon=False
     )
+    legend.get_title().set_fontsize(11)
     return figure

@@ -211,7 +211,7 @@ def over_tasks(each: Mapping[str, ClaimVerdict], rule: str) -> ClaimVerdict:
     else:
         outcome = ClaimOutcome.UNDECIDED
     shown = "; ".join(f"{name}: {each[name].reason}" for name in run)
-    counted = f"{rule} of {len(run)} tasks: supported on {len(yes)}, contradicted on {len(no)}"
+    counted = f"{rule} of {len(run)} comparisons: {len(yes)} supported, {len(no)} contradicted"
     return ClaimVerdict(outcome, None, None, f"{counted}. {shown}")
 
 

@@ -1,0 +1,104 @@
+"""GDE's tasks, amounts and columns, shared by its sections: equal entries are equal runs (specs/gde.md 3, 4).
+
+Numbered departures from the paper:
+    1. ``laptop`` scales the budget down to a tenth, and with it PEX's warm-up and BpIQL's epochs. GDE's
+       scoring stage is 2,000 steps there and F stays 2,500: a tenth of each would score the teacher
+       on less than one episode. About half of the steps then carry updates, not a third.
+    2. One offline agent per seed; the paper may have shared one.
+"""
+
+from __future__ import annotations
+
+from o2okit.papers.grid import Amounts, Entry
+
+LOCOMOTION = tuple(
+    f"{robot}-{quality}-v2"
+    for robot in ("halfcheetah", "hopper", "walker2d")
+    for quality in ("random", "medium", "medium-replay")
+)
+ANTMAZE = tuple(
+    f"antmaze-{maze}-v0"
+    for maze in (
+        "umaze",
+        "umaze-diverse",
+        "medium-play",
+        "medium-diverse",
+        "large-play",
+        "large-diverse",
+    )
+)
+GROUPS = {"locomotion": LOCOMOTION, "antmaze": ANTMAZE}
+STATISTICS = {"locomotion": "last-10", "antmaze": "final"}  # spec 4
+
+AMOUNTS = {
+    "smoke": Amounts(
+        tasks=("hopper-medium-v2",),
+        rows=20_000,
+        offline_steps=20,
+        online_steps=50,
+        offline_evaluation=(20, 1),
+        evaluations={"locomotion": (25, 1), "antmaze": (25, 1)},
+        random_steps=20,
+        seeds=1,
+        method_hyper={
+            "gde": {"scoring_steps": 10, "fine_tune_steps": 10},
+            "pex": {"warm_up": 10},
+            "bp-iql": {"epochs": 1, "prior_batch": 4_000},
+        },
+    ),
+    "laptop": Amounts(
+        tasks=("hopper-medium-v2", "halfcheetah-medium-v2"),
+        rows=200_000,
+        offline_steps=100_000,
+        online_steps=25_000,
+        offline_evaluation=(10_000, 10),
+        evaluations={"locomotion": (500, 5), "antmaze": (2_500, 20)},
+        random_steps=5_000,
+        seeds=3,
+        method_hyper={  # departure 1
+            "gde": {"scoring_steps": 2_000, "fine_tune_steps": 2_500},
+            "pex": {"warm_up": 500},
+            "bp-iql": {"epochs": 10},
+        },
+    ),
+    "paper": Amounts(
+        tasks=LOCOMOTION + ANTMAZE,
+        rows=1_000_000,
+        offline_steps=1_000_000,
+        online_steps=250_000,
+        offline_evaluation=(5_000, 10),
+        evaluations={"locomotion": (2_500, 10), "antmaze": (12_500, 100)},
+        random_steps=5_000,
+        seeds=5,
+    ),
+}
+
+# IQL's actor has a constant learning rate online (spec 2.4).
+CONSTANT = {"cosine_steps": 0}
+
+
+def iql(label: str, published: str, method: str | None = "naive", **changes: object) -> Entry:
+    """An entry on IQL."""
+    return Entry(label, published, "iql", method, online_hyper=CONSTANT, **changes)
+
+
+OFFLINE = Entry("Offline", "iql (offline)", method=None)
+SCRATCH = Entry("FromScratch", "sac (from_scratch)", "sac", pretrained=False)
+PRELOADED = Entry("SAC + buffer", "sac (preload_buffer)", "sac", pretrained=False, preloaded=True)
+AWAC = Entry("AWAC", "awac", "awac", replay="mixed")
+IQL = iql("IQL", "iql", replay="mixed")
+ON_IQL = iql("OnIQL", "on_iql", replay="online")
+RE_IQL = iql("ReIQL", "re_iql", "reiql")
+RND = iql("RND", "iql+rnd", "rnd", replay="online")
+BP_IQL = iql("BpIQL", "bp_iql", "bp-iql")
+FILTER = iql("Filter", "iql+filter", "filter")
+PER = iql("PER", "iql+per", "per")
+OFF2ON = iql("Off2OnRL", "iql+off2onrl", "balanced-replay")
+JSRL = iql("JSRL", "iql+jsrl", "jsrl")
+QDAGGER = iql("QDagger", "iql+qdagger", "qdagger")
+PEX = iql("PEX", "iql+pex", "pex")
+GDE = iql("GDE", "iql+gde", "gde")
+NO_EXPLOIT = iql("w/o exploit", "iql+gde (no_exploit)", "gde", method_hyper={"exploit": False})
+NO_EXPLORE = iql("w/o explore", "iql+gde (no_explore)", "gde", method_hyper={"explore": False})
+NO_TEACHER = iql("w/o teacher", "iql+gde (no_teacher)", "gde", method_hyper={"rho": 0.0})
+NO_N_STEP = iql("w/o n-step", "iql+gde (no_nstep)", "gde", method_hyper={"n": 1}, family="antmaze")

@@ -1,0 +1,63 @@
+"""GDE, Section 4.1: what holds exploration back, and what helps it (Table 1, Fig. 4).
+
+IQL fine-tuned on its own transitions (OnIQL), without its constraint (ReIQL), with a bonus for novelty
+(RND), and with a behaviour prior that knows no states (BpIQL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from o2okit.papers.gde import entries as e
+from o2okit.papers.grid import GridStudy, Panel
+
+MEDIUM_AND_LARGE = e.LOCOMOTION + e.ANTMAZE[2:]
+CRASH = ("antmaze-large-play-v0",)
+
+
+class ExplorationStudy(GridStudy):
+    """The study behind ``notebooks/gde/exploration.ipynb``."""
+
+    key = "gde/exploration"
+    title = "4.1 Exploration: which way to act helps fine-tuning?"
+    panels: ClassVar[Mapping[str, Panel]] = {
+        "table_1": Panel(
+            "Table 1: ways to explore, on IQL's own transitions",
+            (e.ON_IQL, e.RE_IQL, e.RND, e.BP_IQL),
+            tasks=MEDIUM_AND_LARGE,
+        ),
+        "table_1_curves": Panel(
+            "Ours: learning curves behind Table 1",
+            (e.ON_IQL, e.RE_IQL, e.RND, e.BP_IQL),
+            curves=True,
+            tasks=MEDIUM_AND_LARGE,
+        ),
+        "figure_4": Panel(
+            "Fig. 4: ReIQL's policy on antmaze-large-play",
+            (e.RE_IQL,),
+            curves=True,
+            tasks=CRASH,
+        ),
+    }
+    amounts = e.AMOUNTS
+    groups = e.GROUPS
+    statistics = e.STATISTICS
+
+    def _judge(self) -> list[dict[str, Any]]:
+        return [
+            self.judge_tasks("gde-20", "some", "locomotion", e.RE_IQL, [e.ON_IQL]),
+            self.judge_tasks("gde-21", "all", "antmaze", e.RE_IQL, [e.ON_IQL]),
+            self.judge_total("gde-22", "locomotion", e.RND, e.ON_IQL),
+            self.judge_total("gde-23", "locomotion", e.BP_IQL, e.ON_IQL),
+            self.judge_crash(),
+        ]
+
+    def judge_crash(self) -> dict[str, Any]:
+        """Fig. 4: the last score against half of the offline one (specs/gde.md 2.9)."""
+        last, half = [], []
+        for task in self.tasks_of("figure_4"):
+            curves = [self.curve(task, e.RE_IQL, seed)["score"] for seed in self.seeds]
+            last += [curve.iloc[-1] for curve in curves]
+            half += [curve.iloc[0] / 2 for curve in curves]
+        return self.judge("gde-40", last, half, paired=True)

@@ -22,8 +22,7 @@ from o2okit.errors import UserError, unknown
 from o2okit.methods import METHODS
 from o2okit.profiles import check_profile, default_profile
 from o2okit.result import Result
-from o2okit.tasks import TASKS, normalised_score
-from o2okit.tasks import task as find_task
+from o2okit.tasks import normalised_score
 from o2okit.training import RunSpec, protocol, train
 from o2okit.training.obtain import dataset
 
@@ -164,15 +163,8 @@ def scratch(
         UserError: a name or a value is wrong, nothing would be learnt, or the task has no score to compare.
     """
     profile = check_profile(profile or default_profile())
-    amounts, wanted = AMOUNTS[profile], find_task(task)
+    amounts = AMOUNTS[profile]
     normalised_score(task, 0.0)  # refused now, not after the training
-    alike = (
-        name
-        for name, other in TASKS.items()
-        if other.quality is None
-        and (other.environment, other.scored) == (wanted.environment, wanted.scored)
-    )
-    task = next(alike, task)
     steps = amounts.online_steps if steps is None else steps
     if 0 < steps <= amounts.random_steps:
         raise UserError(

@@ -39,6 +39,8 @@ class RND(Naive):
 
     Hyperparameters = RNDHyperparameters
     version = 1
+    # All but BC, to whom rewards mean nothing.
+    backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql", "sac", "td3", "cql-discrete", "dqn")
     saved_tensors = ("moments",)
 
     def build(self, seeds: Sequence[int]) -> None:

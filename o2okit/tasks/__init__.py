@@ -54,6 +54,23 @@ def task(name: str, ant_obs: int = 111) -> Task:
     return without_padding(found)
 
 
+def environment_of(name: str) -> str:
+    """The task that stands for all with the same environment: what is learnt without data is theirs.
+
+    ``hopper`` for ``hopper-medium-v2``; of AntMaze, whose v0 and v2 differ in their goals, the first of a
+    maze and version. Raises ``UserError`` for an unknown name.
+    """
+    found = task(name)
+
+    def kind(each: Task) -> tuple[str, str]:
+        return each.environment, each.scored
+
+    alike = [each for each in TASKS.values() if kind(each) == kind(found)]
+    plain = [each.name for each in alike if each.quality is None]
+    version = name.rpartition("-")[2]
+    return next(iter(plain or [each.name for each in alike if each.name.endswith(version)]), name)
+
+
 def tasks_of(family: str) -> list[Task]:
     """The tasks of a family (``FAMILIES``), in the table's order. Raises ``UserError``."""
     if family not in FAMILIES:

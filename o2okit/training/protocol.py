@@ -12,6 +12,7 @@ from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import settings
 from o2okit.data import Dataset
 from o2okit.methods import METHODS
+from o2okit.tasks import environment_of
 from o2okit.tasks import task as find_task
 from o2okit.training.spec import RunSpec
 
@@ -89,10 +90,20 @@ def scratch(
     hyper: Mapping[str, Any] | None = None,
     **run: Any,
 ) -> RunSpec:
-    """Training online from nothing, after ``random_steps``; with ``data`` these are in the replay, too.
+    """Training online from nothing, after ``random_steps``.
 
-    Raises ``UserError`` as ``RunSpec`` does.
+    Without data one run serves all tasks of an environment (specs/gde.md 3).
+
+    Args:
+        task, backbone, steps, seed, hyper, run: as for ``offline`` and ``RunSpec``.
+        random_steps: uniform actions before the first update.
+        data: the replay holds these, too.
+
+    Raises:
+        UserError: as ``RunSpec``.
     """
+    if data is None:
+        task = environment_of(task)
     return RunSpec(
         task,
         backbone,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from o2okit.errors import UserError
-from o2okit.tasks import FAMILIES, TASKS, Key, normalised_score, task, tasks_of
+from o2okit.tasks import FAMILIES, TASKS, Key, environment_of, normalised_score, task, tasks_of
 
 ROOT = "http://rail.eecs.berkeley.edu/datasets/offline_rl/"
 
@@ -126,3 +126,22 @@ def test_names_need_no_simulator_and_a_missing_one_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "o2okit.tasks.locomotion", None)
     with pytest.raises(UserError, match=r"not installed.*pip install 'o2okit\[data\]'"):
         task("hopper").vector([Key(0, "a")])
+
+
+@pytest.mark.parametrize(
+    ("name", "stands_for_it"),
+    [
+        ("hopper-medium-v2", "hopper"),
+        ("hopper", "hopper"),
+        ("antmaze-umaze-diverse-v0", "antmaze-umaze-v0"),
+        ("antmaze-large-diverse-v2", "antmaze-large-play-v2"),
+        ("pen-cloned-v1", "pen"),
+        ("pen-binary-v0", "pen-binary-v0"),
+        ("toy-maze", "toy-maze"),
+    ],
+)
+def test_tasks_with_the_same_environment_have_one_name_for_runs_without_data(name, stands_for_it):
+    assert environment_of(name) == stands_for_it
+    ours, theirs = task(name), task(stands_for_it)
+    assert (ours.environment, ours.horizon) == (theirs.environment, theirs.horizon)
+    assert (ours.scored, ours.reference) == (theirs.scored, theirs.reference)

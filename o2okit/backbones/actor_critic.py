@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from o2okit.backbones.base import Agent, Normaliser
+from o2okit.backbones.base import Agent, Normaliser, power
 from o2okit.data import Batch, Dataset
 from o2okit.hyper import per_run, static
 from o2okit.nn import Adam, Policy, StackedMLP
@@ -30,15 +30,6 @@ class ActorCriticHyperparameters:
     normalise: bool = static(True, "", "spec 3, observations by the dataset's mean and std + 1e-3")
     reward_scale: float = per_run(1.0, "", "r ← scale · r + bias", low=-float("inf"))
     reward_bias: float = per_run(0.0, "", "AntMaze: -1 or -5", low=-float("inf"))
-
-
-def power(base: Tensor, exponent: Tensor) -> Tensor:
-    """``base`` ``[R, 1]`` to the power of ``exponent`` ``[R, B]``.
-
-    By logarithms: PyTorch's ``pow`` rounds the end of a tensor differently, so that a run's bits would
-    depend on the others'.
-    """
-    return (base.log() * exponent).exp()
 
 
 def geometric_sum(ratio: Tensor, terms: Tensor) -> Tensor:
@@ -88,13 +79,6 @@ class ActorCritic(Agent):
         """``[R, E, B]``; ``frozen=True``: the gradient goes to the action alone."""
         return critic(torch.cat([obs, action], dim=-1), **kind)[..., 0]
 
-    def backup(self, batch: Batch, next_value: Tensor) -> Tensor:
-        """R + γ (1 - terminated) · next_value, ``[R, B]``; with n-step sums γ to the power of their steps."""
-        discount = self.hyper.discount[:, None]
-        if batch.steps is not None:
-            discount = power(discount, batch.steps)
-        return batch.reward + discount * (1 - batch.terminated) * next_value
-
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of the critics' mean squared errors ``[R]``, and its metrics ``[R]``."""
         q = self.q(self.critic, batch.obs, batch.action)
@@ -103,14 +87,18 @@ class ActorCritic(Agent):
 
     # --- acting -----------------------------------------------------------------------------------
     @torch.no_grad()
-    def act(self, obs: Tensor, draws: Draws) -> Tensor:
-        """Actions ``[R, A]`` for ``obs`` ``[R, D]``; uniform as long as nothing has been learnt."""
-        if self.updates == 0:
+    def act(self, obs: Tensor, draws: Draws, policy: Policy | None = None) -> Tensor:
+        """Samples ``[R, A]`` for ``obs`` ``[R, D]``; the agent's own are uniform until it has learnt."""
+        if policy is None and self.updates == 0:
             return draws.uniform("random action", self.act_size).float() * 2 - 1
         noise = draws.normal("explore", 1, self.act_size)
-        return self.policy.sample(self.normaliser(obs[:, None]), noise)[:, 0]
+        return (policy or self.policy).sample(self.view(obs[:, None]), noise)[:, 0]
+
+    def view(self, obs: Tensor) -> Tensor:
+        """Observations ``[..., D]`` standardised."""
+        return self.normaliser(obs)
 
     @torch.no_grad()
     def greedy(self, obs: Tensor) -> Tensor:
         """Deterministic actions ``[R, B, A]`` for ``obs`` ``[R, B, D]``."""
-        return self.policy.mode(self.normaliser(obs))
+        return self.policy.mode(self.view(obs))

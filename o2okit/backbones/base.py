@@ -11,7 +11,7 @@ from torch import Tensor
 
 from o2okit.data import Batch, Dataset
 from o2okit.hyper import stack
-from o2okit.nn import Adam, Saved, Stacked
+from o2okit.nn import Adam, Policy, Saved, Stacked
 from o2okit.streams import Draws
 from o2okit.tasks import Task
 
@@ -46,6 +46,15 @@ class Normaliser:
         self.mean[:, 0], self.std[:, 0] = state["mean"], state["std"]
 
 
+def power(base: Tensor, exponent: Tensor) -> Tensor:
+    """``base`` ``[R, 1]`` to the power of ``exponent`` ``[R, B]``.
+
+    By logarithms: PyTorch's ``pow`` rounds the end of a tensor differently, so that a run's bits would
+    depend on the others'.
+    """
+    return (base.log() * exponent).exp()
+
+
 Loss = Callable[[], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -71,7 +80,7 @@ class Changes:
         return own()
 
     def actor_loss(self, batch: Batch, own: Loss) -> tuple[Tensor, dict[str, Tensor]]:
-        """The actor's loss ``[R]`` and its metrics ``[R]``."""
+        """The actor's loss ``[R]`` and its metrics ``[R]``; of a discrete agent its Q-network's."""
         return own()
 
 
@@ -121,6 +130,13 @@ class Agent(Saved):
         """The minibatch as the losses see it."""
         return batch
 
+    def backup(self, batch: Batch, next_value: Tensor) -> Tensor:
+        """R + γ (1 - terminated) · next_value, ``[R, B]``; with n-step sums γ to the power of their steps."""
+        discount = self.hyper.discount[:, None]
+        if batch.steps is not None:
+            discount = power(discount, batch.steps)
+        return batch.reward + discount * (1 - batch.terminated) * next_value
+
     def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One gradient step for every run; returns metrics ``[R]``."""
         self.schedule()
@@ -139,8 +155,12 @@ class Agent(Saved):
         """The work of an update: tensors in, tensors changed in place, metrics ``[R]`` out."""
         raise TypeError(f"{type(self).__name__} defines no update")
 
-    def act(self, obs: Tensor, draws: Draws) -> Tensor:
-        """Actions for the environment, ``[R, ...]`` for ``obs`` ``[R, ...]``."""
+    def view(self, obs: Tensor) -> Tensor:
+        """Observations as the networks see them."""
+        return obs
+
+    def act(self, obs: Tensor, draws: Draws, policy: Policy | None = None) -> Tensor:
+        """Actions for the environment, ``[R, ...]`` for ``obs`` ``[R, ...]``, of another policy if given."""
         raise TypeError(f"{type(self).__name__} defines no way to act")
 
     def greedy(self, obs: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from o2okit.backbones.base import Agent
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
-from o2okit.nn import Adam, StackedMLP
+from o2okit.nn import Adam, Policy, SoftmaxPolicy, StackedMLP
 from o2okit.streams import Draws
 
 
@@ -62,6 +62,7 @@ class DQN(Agent):
         sizes = (self.obs_size, *self.hyper.hidden, self.act_size)
         self.q = StackedMLP(seeds, sizes, one_hot=True, name="q", device=self.device)
         self.target_q = self.q.copy()
+        self.policy = SoftmaxPolicy(self.q)
         self._every_obs = torch.arange(self.obs_size, device=self.device).expand(len(seeds), -1)
         self._best = torch.empty(len(seeds), self.obs_size, device=self.device)
         self.adam = Adam([self.q], self.hyper.lr)
@@ -72,7 +73,7 @@ class DQN(Agent):
     def target(self, batch: Batch) -> Tensor:
         """Bootstrap target ``y`` ``[R, B]``."""
         best = self._best.gather(1, batch.next_obs)
-        return batch.reward + self.hyper.discount[:, None] * (1 - batch.terminated) * best
+        return self.backup(batch, best)
 
     @torch.no_grad()
     def _tabulate(self) -> None:
@@ -105,7 +106,7 @@ class DQN(Agent):
 
     def learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One gradient step for every run; returns metrics ``[R]``."""
-        loss, metrics = self.critic_loss(batch)
+        loss, metrics = self.method.actor_loss(batch, lambda: self.critic_loss(batch))
         self.adam.step(loss)
         return {"loss": loss.detach(), **metrics}
 
@@ -113,16 +114,18 @@ class DQN(Agent):
     @torch.no_grad()
     def greedy(self, obs: Tensor) -> Tensor:
         """Best actions ``[R, B]`` for ``obs`` ``[R, B]``."""
-        return self.q(obs).argmax(-1)
+        return self.policy.mode(obs)
 
-    def act(self, obs: Tensor, draws: Draws) -> Tensor:
+    def act(self, obs: Tensor, draws: Draws, policy: Policy | None = None) -> Tensor:
         """ε-greedy actions ``[R]`` for ``obs`` ``[R]`` at environment step ``draws.step``."""
         h = self.hyper
         progress = (draws.step / h.epsilon_steps).clamp(max=1)
         epsilon = h.epsilon_start + progress * (h.epsilon - h.epsilon_start)
         u = draws.uniform("explore", 2)
         random = (u[:, 1] * self.act_size).long()
-        return torch.where(u[:, 0] < epsilon, random, self.greedy(obs[:, None])[:, 0])
+        with torch.no_grad():
+            best = (policy or self.policy).mode(obs[:, None])[:, 0]
+        return torch.where(u[:, 0] < epsilon, random, best)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what ``state`` returned."""

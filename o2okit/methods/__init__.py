@@ -5,6 +5,7 @@ from o2okit.methods.base import Naive
 from o2okit.methods.bp_iql import BpIQL
 from o2okit.methods.filter import Filter
 from o2okit.methods.gde import GDE
+from o2okit.methods.gde_discrete import DiscreteGDE
 from o2okit.methods.jsrl import JSRL
 from o2okit.methods.per import PER
 from o2okit.methods.pex import PEX
@@ -18,6 +19,7 @@ METHODS = {
     "bp-iql": BpIQL,
     "filter": Filter,
     "gde": GDE,
+    "gde-discrete": DiscreteGDE,
     "jsrl": JSRL,
     "per": PER,
     "pex": PEX,

@@ -123,9 +123,7 @@ class BpIQL(Naive):
         own = self.agent.act(obs, draws)
         noise = draws.normal("bp-iql/act", 1, self.task.act_size)
         prior = self.prior.sample(noise, self.previous[:, None])[:, 0]
-        chosen = (
-            draws.uniform("bp-iql/choice") < self.weight(self.agent.normaliser(obs[:, None]))[:, 0]
-        )
+        chosen = draws.uniform("bp-iql/choice") < self.weight(self.agent.view(obs[:, None]))[:, 0]
         action = torch.where(chosen[:, None], prior, own)
         self.previous.copy_(action.nan_to_num())  # as the training loop sends it
         return action

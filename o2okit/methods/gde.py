@@ -105,11 +105,11 @@ class GDE(Naive):
     @torch.no_grad()
     def act(self, obs: Tensor, draws: Draws) -> Tensor:
         """The reported policy's mean while it is scored, else a sample of the exploring one."""
-        obs = self.agent.normaliser(obs[:, None])
         if not self.learns():
-            return self.reported.mode(obs)[:, 0]
-        acting = self.behaviour if self.hyper.explore else self.agent.policy
-        return acting.sample(obs, draws.normal("explore", 1, self.task.act_size))[:, 0]
+            return self.reported.mode(self.agent.view(obs[:, None]))[:, 0]
+        return self.agent.act(
+            obs, draws, self.behaviour if self.hyper.explore else self.agent.policy
+        )
 
     def observe(self, reward: Tensor, ended: Tensor) -> None:
         """Adds up the score; at the end of its stage the teacher may be replaced, run by run."""
@@ -132,7 +132,7 @@ class GDE(Naive):
     @torch.no_grad()
     def greedy(self, obs: Tensor, draws: Draws) -> Tensor:
         """The reported policy's mean."""
-        return self.reported.mode(self.agent.normaliser(obs))
+        return self.reported.mode(self.agent.view(obs))
 
     # --- updates ----------------------------------------------------------------------------------
     def guidance(self, policy: Any, obs: Tensor) -> Tensor:
@@ -147,11 +147,11 @@ class GDE(Naive):
             loss = loss + self.guidance(self.agent.policy, batch.obs).mean(-1)
         return loss, metrics
 
-    def exploration_loss(self, obs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def exploration_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """L_β ``[R]`` and its metrics ``[R]``; the gradient goes to the exploring policy alone."""
-        action = self.behaviour.mode(obs)
-        q = self.agent.q(self.agent.critic, obs, action, frozen=True).amin(1)
-        guidance = self.guidance(self.behaviour, obs)
+        action = self.behaviour.mode(batch.obs)
+        q = self.agent.q(self.agent.critic, batch.obs, action, frozen=True).amin(1)
+        guidance = self.guidance(self.behaviour, batch.obs)
         metrics = {"explore_q": q.detach().mean(-1), "guidance": guidance.detach().mean(-1)}
         return (guidance - q).mean(-1), metrics
 
@@ -159,6 +159,6 @@ class GDE(Naive):
         """One step of the exploring policy."""
         if not self.hyper.explore:
             return {}
-        loss, metrics = self.exploration_loss(batch.obs)
+        loss, metrics = self.exploration_loss(batch)
         self.adam.step(loss)
         return metrics | {"teacher_score": self.best.float()}

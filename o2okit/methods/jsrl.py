@@ -68,7 +68,7 @@ class JSRL(Naive):
     @torch.no_grad()
     def act(self, obs: Tensor, draws: Draws) -> Tensor:
         """The guide's mean in the first h steps of an episode, then a sample of the student."""
-        lead = self.guide.mode(self.agent.normaliser(obs[:, None]))[:, 0]
+        lead = self.guide.mode(self.agent.view(obs[:, None]))[:, 0]
         guided = self.elapsed < self.guided_steps()
         return torch.where(guided[:, None], lead, self.agent.act(obs, draws))
 
@@ -79,7 +79,7 @@ class JSRL(Naive):
     @torch.no_grad()
     def greedy(self, obs: Tensor, draws: Draws) -> Tensor:
         """Both together, each by its mean."""
-        lead, own = self.guide.mode(self.agent.normaliser(obs)), self.agent.greedy(obs)
+        lead, own = self.guide.mode(self.agent.view(obs)), self.agent.greedy(obs)
         return torch.where((draws.step < self.guided_steps())[:, None, None], lead, own)
 
     def after_evaluation(self, scores: Sequence[Mapping[str, Any]]) -> None:

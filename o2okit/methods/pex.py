@@ -64,14 +64,14 @@ class PEX(Naive):
     @torch.no_grad()
     def act(self, obs: Tensor, draws: Draws) -> Tensor:
         """One of both policies' actions."""
-        obs = self.agent.normaliser(obs[:, None])
+        obs = self.agent.view(obs[:, None])
         own = self.agent.policy.sample(obs, draws.normal("explore", 1, self.task.act_size))
         return self.choose(obs, own, draws.uniform("choice", 1))[:, 0]
 
     @torch.no_grad()
     def greedy(self, obs: Tensor, draws: Draws) -> Tensor:
         """One of both, mostly their means."""
-        obs, policy, n = self.agent.normaliser(obs), self.agent.policy, obs.shape[1]
+        obs, policy, n = self.agent.view(obs), self.agent.policy, obs.shape[1]
         sample = policy.sample(obs, draws.normal("explore", n, self.task.act_size))
         u = draws.uniform("choice", n, 2)
         mean = u[..., :1] < self.hyper.mean_probability[:, None, None]

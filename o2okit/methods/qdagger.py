@@ -7,7 +7,8 @@
 Numbered departures from the paper (specs/gde.md 3):
     1. Continuous control: the divergence is the policies', not that of softmax values.
     2. No phase of imitation on the dataset alone: the agent starts as the teacher.
-    3. A teacher without any return (G_T <= 0) is followed only as long as the agent is worse.
+    3. A teacher without any return (G_T <= 0) is followed only as long as the agent is worse. Returns of
+       a task without reference scores are taken as they are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,11 +43,11 @@ def distrust(agent: Tensor, teacher: Tensor) -> Tensor:
 
 
 class QDagger(Naive):
-    """QDagger for continuous actions; arguments as for ``Naive``."""
+    """QDagger; arguments as for ``Naive``. Discrete policies are compared as softmax(Q / 0.1)."""
 
     Hyperparameters = QDaggerHyperparameters
     replay = "online"
-    backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql")
+    backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql", "cql-discrete", "dqn")
     saved_tensors = ("teacher_score", "factor")
 
     @classmethod
@@ -70,8 +72,10 @@ class QDagger(Naive):
 
     def after_evaluation(self, scores: Sequence[Mapping[str, Any]]) -> None:
         """The first evaluation, before any step, is the teacher's."""
-        values = [row[self.task.scored] for row in scores]
-        score = torch.as_tensor(normalised_score(self.task.name, values)).to(self.factor)
+        score = np.array([row[self.task.scored] for row in scores])
+        if self.task.reference is not None:
+            score = normalised_score(self.task.name, score)
+        score = torch.from_numpy(score).to(self.factor)
         if self.step == 0:
             self.teacher_score.copy_(score)
         self.factor.copy_(distrust(score, self.teacher_score))

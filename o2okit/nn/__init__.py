@@ -2,7 +2,13 @@
 
 from o2okit.nn.adam import Adam
 from o2okit.nn.flows import RealNVP
-from o2okit.nn.policies import DeterministicPolicy, GaussianPolicy, Policy, TanhGaussianPolicy
+from o2okit.nn.policies import (
+    DeterministicPolicy,
+    GaussianPolicy,
+    Policy,
+    SoftmaxPolicy,
+    TanhGaussianPolicy,
+)
 from o2okit.nn.products import mean_per_run
 from o2okit.nn.saved import Saved
 from o2okit.nn.stacked import Stacked, StackedMLP
@@ -14,6 +20,7 @@ __all__ = [
     "Policy",
     "RealNVP",
     "Saved",
+    "SoftmaxPolicy",
     "Stacked",
     "StackedMLP",
     "TanhGaussianPolicy",

@@ -1,8 +1,8 @@
 """Policies: networks with a distribution over actions, which can act, be copied and be compared.
 
-Every one stands on a diagonal Gaussian. Two of a kind are compared by the divergence of their Gaussians:
-exact where both are squashed by the same function, and for clipped samples the usual approximation
-(specs/gde.md 2.2).
+For continuous actions every one stands on a diagonal Gaussian. Two of a kind are compared by the
+divergence of their Gaussians: exact where both are squashed by the same function, and for clipped samples
+the usual approximation (specs/gde.md 2.2).
 """
 
 from __future__ import annotations
@@ -57,6 +57,35 @@ class Policy(Parts):
         """Takes over the parameters of ``other``, of the runs ``where`` ``[R]`` if it is given."""
         for mine, theirs in zip(self.parts, other.parts, strict=True):
             mine.copy_from(theirs, where)
+
+
+class SoftmaxPolicy(Policy):
+    """Of a Q-network over discrete actions: greedy, compared as softmax(Q / τ) (specs/gde.md 2.7).
+
+    Args:
+        q: the network, an output per action.
+        temperature: τ of the comparison.
+    """
+
+    def __init__(self, q: StackedMLP, temperature: float = 0.1) -> None:
+        super().__init__(q)
+        self.temperature = temperature
+
+    def values(self, obs: Tensor) -> Tensor:
+        """Q ``[R, B, A]`` for ``obs`` ``[R, B]``."""
+        return self.parts[0](obs)
+
+    def mode(self, obs: Tensor) -> Tensor:
+        """Best actions ``[R, B]``."""
+        return self.values(obs).argmax(-1)
+
+    def kl(self, other: SoftmaxPolicy, obs: Tensor) -> Tensor:
+        """As ``Policy.kl``, of the two softmax distributions."""
+        log_p, log_q = (
+            torch.log_softmax(policy.values(obs) / self.temperature, dim=-1)
+            for policy in (self, other)
+        )
+        return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
 class DeterministicPolicy(Policy):

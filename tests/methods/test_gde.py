@@ -116,7 +116,7 @@ def test_the_loss_is_the_specs():
     method.agent.q = lambda critic, obs, action, frozen: torch.tensor([5.0, 7.0])[
         None, :, None
     ].expand(2, 2, B)
-    loss, metrics = method.exploration_loss(minibatch().obs)
+    loss, metrics = method.exploration_loss(minibatch())
     assert loss.tolist() == pytest.approx([-4.127890] * 2, abs=1e-5)
     assert metrics["guidance"].tolist() == pytest.approx([0.3 * 2.907035] * 2, abs=1e-5)
     assert kl.isfinite()
@@ -143,9 +143,9 @@ def test_equal_policies_are_not_pulled_at_and_rho_zero_removes_the_teacher(backb
     gradients = method.adam.gradient(method.guidance(method.behaviour, minibatch().obs).mean(-1))
     assert all(gradient.abs().max() < 1e-7 for gradient in gradients)
     disturb(method.teacher)
-    guided = method.exploration_loss(minibatch().obs)[0]
+    guided = method.exploration_loss(minibatch())[0]
     other = at(gde(backbone, rho=0.0), 0)
-    free = other.exploration_loss(minibatch().obs)[0]
+    free = other.exploration_loss(minibatch())[0]
     assert guided[0] > free[0]
     assert guided[1] == free[1]
 

@@ -135,6 +135,7 @@ class Cohort:
         """Appends one row per run to ``evaluations`` and, after an update, to ``metrics``."""
         stream = "evaluation" if self.specs[0].eval_starts == "fixed" else f"evaluation/{self.step}"
         seeds, episodes = [spec.seed for spec in self.specs], self.specs[0].eval_episodes
+        self.method.step = self.step
         scores = evaluate(self.method, self.task, seeds, episodes, stream)
         self.method.after_evaluation(scores)
         metrics = {key: value.tolist() for key, value in self._metrics.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -81,6 +82,39 @@ def curves(frame: pd.DataFrame, title: str) -> Figure:
     axes[0].set_ylabel("normalised score")
     handles = [Line2D([], [], color=colours[entry], label=entry) for entry in entries]
     return _finish(figure, title, handles)
+
+
+def histories(
+    frame: pd.DataFrame,
+    title: str,
+    value: str,
+    *,
+    before: bool = False,
+    limits: Mapping[str, float] | None = None,
+) -> Figure:
+    """As ``curves``, of any value.
+
+    Args:
+        frame: task, entry, seed, step and ``value``.
+        title: of the figure.
+        value: name of the column; ``score`` is the normalised score.
+        before: steps below 0 are updates of the pre-training.
+        limits: task -> size beyond which the value counts as diverged. Diverged values differ by orders
+            of magnitude: the axis is logarithmic then, on both sides of ±1.
+    """
+    figure = curves(frame.rename(columns={value: "score"}), title)
+    places = [place for place in figure.axes if place.get_visible()]
+    if value != "score":
+        places[0].set_ylabel(f"mean {value} of a minibatch")
+    for place in places:
+        if before:
+            place.axvline(0, color="0.5", lw=0.8, ls=":")
+            place.set_xlabel("updates before fine-tuning | environment steps")
+        if limit := (limits or {}).get(place.get_title()):
+            place.set_yscale("symlog", linthresh=1.0)
+            for sign in (-1, 1):
+                place.axhline(sign * limit, color="0.3", lw=1, ls="--")
+    return figure
 
 
 def empty(title: str, why: str) -> Figure:

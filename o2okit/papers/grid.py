@@ -316,7 +316,10 @@ class GridStudy(Study):
         panel, place = self.panels[artefact], self.in_place(artefact)
         caption = f"{panel.caption}\n{place}" if place else panel.caption
         if not self.tasks_of(artefact):
-            why = (f"{name} was not run. {self.left_out.get(name, '')}" for name in panel.tasks)
+            left = (
+                (name, self.left_out.get(name, "it is not among the tasks")) for name in panel.tasks
+            )
+            why = (f"{name} was not run: {reason}" for name, reason in left)
             return panels.empty(caption, "\n".join(why)), pd.DataFrame()
         if panel.before or panel.metric:
             return histories.draw(self, artefact, caption)

@@ -110,10 +110,15 @@ def histories(
         if before:
             place.axvline(0, color="0.5", lw=0.8, ls=":")
             place.set_xlabel("updates before fine-tuning | environment steps")
+            place.locator_params(axis="x", nbins=5)
         if limit := (limits or {}).get(place.get_title()):
             place.set_yscale("symlog", linthresh=1.0)
+            seen = frame.loc[frame["task"] == place.get_title(), value]
+            if seen.min() >= 0:
+                place.set_ylim(bottom=0)
             for sign in (-1, 1):
-                place.axhline(sign * limit, color="0.3", lw=1, ls="--")
+                if (sign * seen).max() > 0:
+                    place.axhline(sign * limit, color="0.3", lw=1, ls="--")
     return figure
 
 
@@ -143,9 +148,10 @@ def _grid(panels: int, height: float, **options: bool) -> tuple[Figure, list[Axe
 
 def _finish(figure: Figure, title: str, handles: list[Line2D]) -> Figure:
     """Title and legend above the panels, in one block: constrained layout knows no other order."""
-    columns = max(1, min(len(handles), 5))
+    rows = max(1, math.ceil(len(handles) / 5))
+    columns = max(1, math.ceil(len(handles) / rows))
     legend = figure.legend(
         handles=handles, title=title, loc="outside upper center", ncols=columns, frameon=False
     )
-    legend.get_title().set_fontsize(11)
+    legend.get_title().set(fontsize=11, multialignment="center")
     return figure

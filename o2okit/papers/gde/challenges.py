@@ -44,8 +44,8 @@ AGENTS = (
     Entry("TD3+BC", backbone="td3+bc", replay="mixed"),
     Entry("SAC", backbone="cql", online_backbone="sac", online_hyper=SAC_RATES, replay="mixed"),
 )
-WITH = tuple(replace(agent, label=f"{agent.label}, with the dataset") for agent in AGENTS)
-WITHOUT = tuple(replace(a, label=f"{a.label}, without", replay="online") for a in AGENTS)
+WITH = tuple(replace(agent, label=f"{agent.label} with") for agent in AGENTS)
+WITHOUT = tuple(replace(a, label=f"{a.label} without", replay="online") for a in AGENTS)
 
 
 def q_limit(spec: RunSpec) -> float:

@@ -114,11 +114,11 @@ def histories(
         if limit := (limits or {}).get(place.get_title()):
             place.set_yscale("symlog", linthresh=1.0)
             seen = frame.loc[frame["task"] == place.get_title(), value]
-            if seen.min() >= 0:
-                place.set_ylim(bottom=0)
             for sign in (-1, 1):
                 if (sign * seen).max() > 0:
                     place.axhline(sign * limit, color="0.3", lw=1, ls="--")
+            if seen.min() >= 0:  # after the line: what is set by hand no longer adapts
+                place.set_ylim(bottom=0)
     return figure
 
 

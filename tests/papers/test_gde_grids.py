@@ -107,7 +107,7 @@ def test_a_task_without_data_is_left_out_with_the_reason(study):
     figure, numbers = section._draw("figure_3b")
     assert f"no {WALKER}" in figure.axes[0].texts[0].get_text()
     assert numbers.empty
-    assert section.table("figure_3b").empty
+    assert section._table("figure_3b").empty
     assert section.judge_diverged()["verdict"] == "not run"
 
 
@@ -223,6 +223,10 @@ def test_the_figure_of_a_metric_shows_where_it_counts_as_diverged():
     assert place.get_yscale() == "symlog"
     heights = [line.get_ydata()[0] for line in place.lines if line.get_linestyle() == "--"]
     assert heights == [-2e3, 2e3]
+    low = frame.assign(q=[0.0, 1.0, 5.0])
+    (place,) = panels.histories(low, "title", "q", limits={"t": 2e3}).axes
+    assert place.get_ylim()[0] == 0, "no room for negative values where there are none"
+    assert place.get_ylim()[1] > 2e3
     (place,) = panels.histories(frame, "title", "q").axes
     assert place.get_yscale() == "linear"
     assert len(place.lines) == 1

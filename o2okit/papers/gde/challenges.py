@@ -2,7 +2,7 @@
 
     diverged:  |mean Q| > 5 r_max / (1 - γ)   at some evaluation            (specs/gde.md 2.9)
 
-Numbered departures from the paper (it shows curves alone and states no number of these):
+Numbered departures from the paper, which shows curves alone:
     1. Fig. 2d: t in 0, .25, .5 and 1, and a deviation of t σ; the agent is OnIQL (specs/gde.md 2.9).
     2. "SAC" goes on with an offline CQL agent by SAC's losses and SAC's learning rates. What stays CQL's:
        the networks with their initialisation, Adam's moments, the temperature α that it begins with,

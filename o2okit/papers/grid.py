@@ -129,10 +129,8 @@ class GridStudy(Study):
                 self.left_out[name] = reason
             else:
                 self.tasks.append(name)
-        others = {self.amount.instead[n] for n in self.left_out if n in self.amount.instead}
-        self.tasks += [
-            name for name in sorted(others - set(self.tasks)) if not why_not(name, source)
-        ]
+        others = dict.fromkeys(map(self.amount.instead.get, self.left_out))
+        self.tasks += [n for n in others if n and n not in self.tasks and not why_not(n, source)]
         if not self.tasks:
             raise UserError(f"study {self.key!r}: there are data for none of its tasks. {reason}")
 
@@ -316,10 +314,8 @@ class GridStudy(Study):
         panel, place = self.panels[artefact], self.in_place(artefact)
         caption = f"{panel.caption}\n{place}" if place else panel.caption
         if not self.tasks_of(artefact):
-            left = (
-                (name, self.left_out.get(name, "it is not among the tasks")) for name in panel.tasks
-            )
-            why = (f"{name} was not run: {reason}" for name, reason in left)
+            reasons = dict.fromkeys(panel.tasks, "it is not among the tasks") | self.left_out
+            why = (f"{name} was not run: {reasons[name]}" for name in panel.tasks)
             return panels.empty(caption, "\n".join(why)), pd.DataFrame()
         if panel.before or panel.metric:
             return histories.draw(self, artefact, caption)

@@ -12,6 +12,7 @@ from o2okit.methods.pex import PEX
 from o2okit.methods.qdagger import QDagger
 from o2okit.methods.reiql import ReIQL
 from o2okit.methods.rnd import RND
+from o2okit.methods.temperature import Temperature
 
 METHODS = {
     "naive": Naive,
@@ -26,6 +27,7 @@ METHODS = {
     "qdagger": QDagger,
     "reiql": ReIQL,
     "rnd": RND,
+    "temperature": Temperature,
 }
 
 __all__ = ["METHODS", "Naive"]

@@ -6,11 +6,19 @@ from typing import Any
 
 from o2okit.errors import unknown
 from o2okit.papers.gde.ablations import AblationStudy
+from o2okit.papers.gde.challenges import ChallengesStudy
 from o2okit.papers.gde.exploration import ExplorationStudy
+from o2okit.papers.gde.hyperparameters import HyperparametersStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
 from o2okit.papers.study import Study
 
-SECTIONS = (ToyMazeStudy, ExplorationStudy, AblationStudy)
+SECTIONS = (
+    ToyMazeStudy,
+    ChallengesStudy,
+    ExplorationStudy,
+    HyperparametersStudy,
+    AblationStudy,
+)
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 
 

@@ -7,7 +7,7 @@ entries are equal runs, so what two artefacts share is trained once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 
 from o2okit.data import Dataset
 from o2okit.errors import UserError
+from o2okit.papers import histories, values
 from o2okit.papers import parameters as p
-from o2okit.papers import values
+from o2okit.papers.amounts import Amounts
 from o2okit.papers.study import Study
 from o2okit.report import panels, verdicts
 from o2okit.report.curves import curve_statistic
@@ -41,10 +42,12 @@ class Entry:
         method: the fine-tuning method; ``None`` for the offline agent as it is.
         replay: what fine-tuning draws from, where that is not the method's own.
         online_hyper: hyper-parameters of the backbone that change when fine-tuning begins.
-        method_hyper: hyper-parameters of the method that are not its own.
+        method_hyper: hyper-parameters of the method that are not its own; a function is called with the
+            profile's ``Amounts``.
         pretrained: ``False`` for training from scratch.
         preloaded: from scratch with the dataset in the replay.
         family: the only family of tasks that it is run on; empty for all.
+        online_backbone: whose losses fine-tune; empty for those of ``backbone``.
     """
 
     label: str
@@ -57,6 +60,7 @@ class Entry:
     pretrained: bool = True
     preloaded: bool = False
     family: str = ""
+    online_backbone: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,54 +72,16 @@ class Panel:
         entries: its columns or lines.
         curves: learning curves; else final scores beside the published ones.
         tasks: those it is about; empty for all of the study's.
+        before: with the pre-training's curve, at steps below 0.
+        metric: curves of a mean over minibatches instead (``q``), as ``Run.metrics`` has it.
     """
 
     caption: str
     entries: tuple[Entry, ...]
     curves: bool = False
     tasks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Amounts:
-    """How much a profile runs.
-
-    Attributes:
-        tasks: of the study, as far as there are data for them.
-        rows: of a kit dataset.
-        offline_steps, online_steps: updates, environment steps.
-        offline_evaluation: updates between evaluations of the pre-training, episodes of one.
-        evaluations: family of tasks -> steps between evaluations online, episodes of one.
-        random_steps: before learning from scratch begins.
-        seeds: how many.
-        method_hyper: method -> hyper-parameters that are scaled with the budget.
-    """
-
-    tasks: tuple[str, ...]
-    rows: int
-    offline_steps: int
-    online_steps: int
-    offline_evaluation: tuple[int, int]
-    evaluations: Mapping[str, tuple[int, int]]
-    random_steps: int
-    seeds: int
-    method_hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-def names(tasks: Sequence[str]) -> p.Parameter:
-    """A list of the paper's tasks, or ``None`` for the profile's."""
-
-    def check(name: str, value: Any) -> list[str] | None:
-        if value is None:
-            return None
-        listed = [value] if isinstance(value, str) else value
-        if isinstance(listed, list | tuple) and listed and set(listed) <= set(tasks):
-            return list(dict.fromkeys(listed))
-        raise UserError(
-            f"{name} must be None or a list of these: {', '.join(tasks)}; got {value!r}."
-        )
-
-    return p.Parameter(None, check, "tasks: a list of the paper's, or None (the profile's)")
+    before: bool = False
+    metric: str = ""
 
 
 class GridStudy(Study):
@@ -139,11 +105,12 @@ class GridStudy(Study):
             cls.artefacts = {name: panel.caption for name, panel in cls.panels.items()}
             cls.parameters = {
                 "profile": p.PROFILE,
-                "tasks": names([name for group in cls.groups.values() for name in group]),
-                "seeds": p.seeds(),
-                "source": p.Parameter(
-                    "auto", _text, "where data come from: auto, d4rl, minari, kit"
+                "tasks": p.names(
+                    [name for group in cls.groups.values() for name in group],
+                    doc="tasks: a list of the paper's, or None (the profile's)",
                 ),
+                "seeds": p.seeds(),
+                "source": p.SOURCE,
                 "device": p.DEVICE,
             }
 
@@ -154,13 +121,16 @@ class GridStudy(Study):
         asked = parameters.get("tasks") is not None
         self.left_out: dict[str, str] = {}
         self.tasks: list[str] = []
+        source = self.given["source"]
         for name in self.given["tasks"]:
-            if reason := why_not(name, self.given["source"]):
+            if reason := why_not(name, source):
                 if asked:
                     raise UserError(reason)
                 self.left_out[name] = reason
             else:
                 self.tasks.append(name)
+        others = dict.fromkeys(map(self.amount.instead.get, self.left_out))
+        self.tasks += [n for n in others if n and n not in self.tasks and not why_not(n, source)]
         if not self.tasks:
             raise UserError(f"study {self.key!r}: there are data for none of its tasks. {reason}")
 
@@ -209,31 +179,48 @@ class GridStudy(Study):
         if entry.method is None:
             return start
         scaled = self.amount.method_hyper.get(entry.method, {})
+        own = {k: v(self.amount) if callable(v) else v for k, v in entry.method_hyper.items()}
         return protocol.online(
             start,
             entry.method,
             self.amount.online_steps,
+            backbone=entry.online_backbone or None,
             replay=entry.replay,
             hyper=entry.online_hyper,
-            method_hyper={**scaled, **entry.method_hyper},
+            method_hyper={**scaled, **own},
             **measured,
         )
 
     def specs(self) -> list[RunSpec]:
         """Every run of every panel, once."""
         found = [
-            self.spec(task, entry, seed)
-            for name in self.panels
+            spec
+            for name, panel in self.panels.items()
             for task in self.tasks_of(name)
             for entry in self.entries_of(name, task)
             for seed in self.seeds
+            for spec in histories.specs(self.spec(task, entry, seed), panel.before)
         ]
         return list({spec.id: spec for spec in found}.values())
 
     def tasks_of(self, artefact: str) -> list[str]:
         """The tasks of a panel that are run."""
-        about = self.panels[artefact].tasks
+        about = {self.run_for(name) for name in self.panels[artefact].tasks}
         return [name for name in self.tasks if not about or name in about]
+
+    def run_for(self, task: str) -> str:
+        """The task that panels show for one they are about: itself, or what is run in its place."""
+        other = self.amount.instead.get(task)
+        return other if task not in self.tasks and other in self.tasks else task
+
+    def in_place(self, artefact: str) -> str:
+        """Which tasks of a panel are run in the place of others; empty where none is."""
+        pairs = [(self.run_for(name), name) for name in self.panels[artefact].tasks]
+        return ", ".join(f"{run} in place of {name}" for run, name in pairs if run != name)
+
+    def limit(self, artefact: str, task: str) -> float | None:
+        """The size of a metric beyond which it counts as diverged, where a section has one."""
+        return None
 
     def entries_of(self, artefact: str, task: str) -> list[Entry]:
         """The entries of a panel that are run on a task."""
@@ -305,8 +292,9 @@ class GridStudy(Study):
     def _table(self, artefact: str | None = None) -> pd.DataFrame:
         """Tasks and their groups' sums, a column per entry: ours, and the published value in brackets."""
         artefact = artefact or next(iter(self.panels))
-        cells = self.cells(artefact)
-        rows = []
+        cells, rows = self.cells(artefact), []
+        if cells.empty:
+            return cells
         for task, part in cells.groupby("task", sort=False):
             rows.append({"task": task} | {cell.entry: _shown(cell) for cell in part.itertuples()})
         for group, tasks in self.groups.items():
@@ -323,13 +311,17 @@ class GridStudy(Study):
 
     # --- what a study provides --------------------------------------------------------------------
     def _draw(self, artefact: str) -> tuple[Figure, pd.DataFrame]:
-        panel = self.panels[artefact]
+        panel, place = self.panels[artefact], self.in_place(artefact)
+        caption = f"{panel.caption}\n{place}" if place else panel.caption
         if not self.tasks_of(artefact):
-            missing = ", ".join(panel.tasks)
-            return panels.empty(panel.caption, f"not run: {missing}"), pd.DataFrame()
+            reasons = dict.fromkeys(panel.tasks, "it is not among the tasks") | self.left_out
+            why = (f"{name} was not run: {reasons[name]}" for name in panel.tasks)
+            return panels.empty(caption, "\n".join(why)), pd.DataFrame()
+        if panel.before or panel.metric:
+            return histories.draw(self, artefact, caption)
         if not panel.curves:
             cells = self.cells(artefact)
-            return panels.scores(cells, panel.caption), cells
+            return panels.scores(cells, caption), cells
         frame = pd.concat(
             self.curve(task, entry, seed).assign(task=task, entry=entry.label, seed=seed)
             for task in self.tasks_of(artefact)
@@ -337,7 +329,7 @@ class GridStudy(Study):
             for seed in self.seeds
         )
         frame = frame[["task", "entry", "seed", "step", "score", "return", "length"]]
-        return panels.curves(frame, panel.caption), frame
+        return panels.curves(frame, caption), frame
 
     def provenance(self) -> dict[str, Any]:
         """Datasets, seeds, amounts, and what was left out and why."""
@@ -352,6 +344,7 @@ class GridStudy(Study):
             "seeds": self.seeds,
             "tasks": self.tasks,
             "left_out": self.left_out,
+            "in_place": {name: place for name in self.panels if (place := self.in_place(name))},
             "steps": {"offline": self.amount.offline_steps, "online": self.amount.online_steps},
         }
 
@@ -371,25 +364,29 @@ class GridStudy(Study):
         self, claim_id: str, rule: str, group: str, lhs: Entry, others: Sequence[Entry]
     ) -> dict[str, Any]:
         """The row of a published claim about ``some``, ``most`` or ``all`` tasks and others."""
-        claim = values.claim(claim_id)
+        direction = values.claim(claim_id).direction
+        pairs = [(lhs, direction, rhs) for rhs in others]
+        return self.judge_pairs(claim_id, rule, self.run_of(group), pairs)
+
+    def judge_pairs(
+        self,
+        claim_id: str,
+        rule: str,
+        tasks: Sequence[str],
+        pairs: Sequence[tuple[Entry, str, Entry]],
+        measure: Callable[[str, Entry], np.ndarray] | None = None,
+    ) -> dict[str, Any]:
+        """As ``judge_tasks``, of any comparisons; of the ``measure`` of task and entry, or the scores."""
+        measure = measure or self.scores
         each = {
-            f"{task}, {rhs.label}": verdicts.claim_verdict(
-                self.scores(task, lhs),
-                self.scores(task, rhs),
-                claim.direction,
-                profile=self.profile,
-                paired=True,
+            f"{task}, {lhs.label} {direction} {rhs.label}": verdicts.claim_verdict(
+                measure(task, lhs), measure(task, rhs), direction, profile=self.profile, paired=True
             )
-            for task in self.run_of(group)
-            for rhs in others
+            for task in tasks
+            for lhs, direction, rhs in pairs
         }
-        return self.row(claim_id, claim.statement, verdicts.over_tasks(each, rule))
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise UserError(f"{name} must be auto, d4rl, minari, kit or a path; got {value!r}.")
-    return value
+        statement = values.claim(claim_id).statement
+        return self.row(claim_id, statement, verdicts.over_tasks(each, rule))
 
 
 def _shown(cell: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,29 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def names(allowed: Sequence[str], *, doc: str) -> Parameter:
+    """A name or a list of ``allowed``, or ``None`` for the profile's."""
+
+    def check(name: str, value: Any) -> list[str] | None:
+        if value is None:
+            return None
+        listed = [value] if isinstance(value, str) else value
+        if isinstance(listed, list | tuple) and listed and set(listed) <= set(allowed):
+            return list(dict.fromkeys(listed))
+        raise UserError(
+            f"{name} must be None or a list of these: {', '.join(allowed)}; got {value!r}."
+        )
+
+    return Parameter(None, check, doc)
+
+
+def _source(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{name} must be auto, d4rl, minari, kit or a path; got {value!r}.")
+    return value
+
+
+SOURCE = Parameter("auto", _source, "where data come from: auto, d4rl, minari, kit")
 PROFILE = choice("laptop", *PROFILES, doc="how much is run")
 DEVICE = choice("auto", "auto", "cpu", "cuda", doc="where the learner runs")
 

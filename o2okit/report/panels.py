@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -83,6 +84,44 @@ def curves(frame: pd.DataFrame, title: str) -> Figure:
     return _finish(figure, title, handles)
 
 
+def histories(
+    frame: pd.DataFrame,
+    title: str,
+    value: str,
+    *,
+    before: bool = False,
+    limits: Mapping[str, float] | None = None,
+) -> Figure:
+    """As ``curves``, of any value.
+
+    Args:
+        frame: task, entry, seed, step and ``value``.
+        title: of the figure.
+        value: name of the column; ``score`` is the normalised score.
+        before: steps below 0 are updates of the pre-training.
+        limits: task -> size beyond which the value counts as diverged. Diverged values differ by orders
+            of magnitude: the axis is logarithmic then, on both sides of ±1.
+    """
+    figure = curves(frame.rename(columns={value: "score"}), title)
+    places = [place for place in figure.axes if place.get_visible()]
+    if value != "score":
+        places[0].set_ylabel(f"mean {value} of a minibatch")
+    for place in places:
+        if before:
+            place.axvline(0, color="0.5", lw=0.8, ls=":")
+            place.set_xlabel("updates before fine-tuning | environment steps")
+            place.locator_params(axis="x", nbins=5)
+        if limit := (limits or {}).get(place.get_title()):
+            place.set_yscale("symlog", linthresh=1.0)
+            seen = frame.loc[frame["task"] == place.get_title(), value]
+            for sign in (-1, 1):
+                if (sign * seen).max() > 0:
+                    place.axhline(sign * limit, color="0.3", lw=1, ls="--")
+            if seen.min() >= 0:  # after the line: what is set by hand no longer adapts
+                place.set_ylim(bottom=0)
+    return figure
+
+
 def empty(title: str, why: str) -> Figure:
     """The place of a figure that can't be drawn, with the reason."""
     figure, (place,) = _grid(1, 1.2)
@@ -109,9 +148,10 @@ def _grid(panels: int, height: float, **options: bool) -> tuple[Figure, list[Axe
 
 def _finish(figure: Figure, title: str, handles: list[Line2D]) -> Figure:
     """Title and legend above the panels, in one block: constrained layout knows no other order."""
-    columns = max(1, min(len(handles), 5))
+    rows = max(1, math.ceil(len(handles) / 5))
+    columns = max(1, math.ceil(len(handles) / rows))
     legend = figure.legend(
         handles=handles, title=title, loc="outside upper center", ncols=columns, frameon=False
     )
-    legend.get_title().set_fontsize(11)
+    legend.get_title().set(fontsize=11, multialignment="center")
     return figure

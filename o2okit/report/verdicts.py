@@ -49,6 +49,7 @@ class ClaimOutcome(StrEnum):
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
     UNDECIDED = "undecided"
+    NOT_OBSERVED = "not observed"  # What the claim is about did not occur in our runs.
     NOT_RUN = "not run"
 
 

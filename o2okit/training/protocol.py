@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from o2okit.backbones import BACKBONES
@@ -41,6 +42,7 @@ def online(
     method: str,
     steps: int,
     *,
+    backbone: str | None = None,
     replay: str | None = None,
     hyper: Mapping[str, Any] | None = None,
     method_hyper: Mapping[str, Any] | None = None,
@@ -52,6 +54,8 @@ def online(
         start: the pre-training.
         method: name of the fine-tuning method.
         steps: environment steps.
+        backbone: whose losses fine-tune, where they are not those of the pre-training; it takes over the
+            hyper-parameters that it has, too.
         replay: ``online``, ``mixed`` or ``half``; default: the method's, else the backbone's authors'.
         hyper: hyper-parameters of the backbone that change now.
         method_hyper: hyper-parameters of the method that differ from its own for the task.
@@ -60,16 +64,19 @@ def online(
     Raises:
         UserError: as ``RunSpec``.
     """
-    drawn = replay or METHODS[method].replay or BACKBONES[start.backbone].replay
+    backbone = backbone or start.backbone
+    drawn = replay or METHODS[method].replay or BACKBONES[backbone].replay
+    has = {each.name for each in fields(BACKBONES[backbone].Hyperparameters)}
+    kept = {name: value for name, value in start.hyper.items() if name in has}
     own = METHODS[method].settings(find_task(start.task), steps)
     unread = drawn == "online" and not METHODS[method].needs_dataset
     return RunSpec(
         start.task,
-        start.backbone,
+        backbone,
         "online",
         steps,
         start.seed,
-        hyper={**start.hyper, **(hyper or {})},
+        hyper={**kept, **(hyper or {})},
         method=method,
         method_hyper=own | dict(method_hyper or {}),
         dataset=None if unread else start.dataset,

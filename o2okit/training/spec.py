@@ -41,7 +41,8 @@ class RunSpec:
             itself learns from it (``Naive.needs_dataset``).
         replay: name in ``REPLAYS``.
         capacity: online transitions that are kept, the newest; 0 keeps all.
-        start: the run whose agent this one continues with, optimiser included.
+        start: the run whose agent this one continues with, optimiser included. Its backbone may also be
+            one that derives from this one's: ``cql`` goes on as ``sac`` with SAC's losses.
         learning_starts: online steps before the first update.
         updates_per_step: updates per environment step.
         update_every: environment steps per update, where updates are rarer than steps.
@@ -166,8 +167,14 @@ class RunSpec:
         return task(self.task, self.ant_obs)
 
     def _check_start(self, start: RunSpec) -> None:
-        for name in ("task", "backbone", "ant_obs"):
-            if getattr(start, name) != getattr(self, name):
+        fits = {
+            "task": start.task == self.task,
+            # An agent has all that those have which its backbone derives from.
+            "backbone": issubclass(BACKBONES[start.backbone], BACKBONES[self.backbone]),
+            "ant_obs": start.ant_obs == self.ant_obs,
+        }
+        for name, fit in fits.items():
+            if not fit:
                 raise UserError(
                     f"a run continues one of the same {name}: this one has {getattr(self, name)!r}, "
                     f"its start {getattr(start, name)!r}."

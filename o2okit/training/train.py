@@ -45,6 +45,10 @@ class Run:
         """One row per evaluation: step, return, length, shares of the outcomes."""
         return self.folder.table("evaluations")
 
+    def metrics(self) -> pd.DataFrame:
+        """One row per evaluation after an update: losses, mean values and the like."""
+        return self.folder.table("metrics")
+
     def episodes(self) -> pd.DataFrame:
         """One row per training episode: step at its end, return, length, outcome."""
         return self.folder.table("episodes")

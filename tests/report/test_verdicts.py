@@ -36,7 +36,13 @@ def test_outcomes_are_the_agreed_words():
         "not comparable",
         "not run",
     ]
-    assert list(ClaimOutcome) == ["supported", "contradicted", "undecided", "not run"]
+    assert list(ClaimOutcome) == [
+        "supported",
+        "contradicted",
+        "undecided",
+        "not observed",
+        "not run",
+    ]
     assert MARGIN_POINTS == 5.0
 
 

@@ -9,7 +9,10 @@ Numbered departures from the paper:
 
 from __future__ import annotations
 
-from o2okit.papers.grid import Amounts, Entry
+from dataclasses import replace
+
+from o2okit.papers.amounts import Amounts
+from o2okit.papers.grid import Entry
 
 LOCOMOTION = tuple(
     f"{robot}-{quality}-v2"
@@ -72,6 +75,20 @@ AMOUNTS = {
         seeds=5,
     ),
 }
+
+
+def amounts(*tasks: str, stand_in: bool = False) -> dict[str, Amounts]:
+    """``AMOUNTS`` of a section that is about a few tasks.
+
+    Smoke runs hopper in their place; with ``stand_in`` so does laptop, where there are no data for them.
+    """
+    instead = dict.fromkeys(tasks, "hopper-medium-v2")
+    return {
+        "smoke": replace(AMOUNTS["smoke"], instead=instead),
+        "laptop": replace(AMOUNTS["laptop"], tasks=tasks, instead=instead if stand_in else {}),
+        "paper": replace(AMOUNTS["paper"], tasks=tasks),
+    }
+
 
 # IQL's actor has a constant learning rate online (spec 2.4).
 CONSTANT = {"cosine_steps": 0}

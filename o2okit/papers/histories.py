@@ -1,0 +1,58 @@
+"""Curves from the first update on: the pre-training's before the fine-tuning's, scores or metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from o2okit.report import panels
+from o2okit.tasks import normalised_score
+from o2okit.tasks import task as find_task
+from o2okit.training import RunSpec
+
+if TYPE_CHECKING:
+    from o2okit.papers.grid import GridStudy
+
+
+def specs(spec: RunSpec, before: bool) -> list[RunSpec]:
+    """The runs that a curve is made of: with ``before`` the pre-training comes first."""
+    return [spec.start, spec] if before and spec.start is not None else [spec]
+
+
+def history(
+    study: GridStudy, spec: RunSpec, *, metric: str = "", before: bool = False
+) -> pd.DataFrame:
+    """Step and ``score`` of every evaluation, or step and ``metric``.
+
+    The steps of the pre-training are negative; fine-tuning begins at 0, with its own evaluation there.
+    """
+    parts = []
+    for each in specs(spec, before):
+        run, known = study.result(each), find_task(each.task).scored
+        table = run.metrics() if metric else run.evaluations()
+        value = table[metric] if metric else normalised_score(each.task, table[known].to_numpy())
+        shift = 0 if each is spec else each.steps
+        parts.append(pd.DataFrame({"step": table["step"] - shift, metric or "score": value}))
+    return pd.concat(parts).drop_duplicates("step", keep="last").reset_index(drop=True)
+
+
+def draw(study: GridStudy, artefact: str, caption: str) -> tuple[Figure, pd.DataFrame]:
+    """The figure of a panel with ``before`` or ``metric``, and the numbers in it."""
+    panel, tasks = study.panels[artefact], study.tasks_of(artefact)
+    frame = pd.concat(
+        history(
+            study, study.spec(task, entry, seed), metric=panel.metric, before=panel.before
+        ).assign(task=task, entry=entry.label, seed=seed)
+        for task in tasks
+        for entry in study.entries_of(artefact, task)
+        for seed in study.seeds
+    )
+    frame = frame[["task", "entry", "seed", "step", panel.metric or "score"]]
+    found = {task: study.limit(artefact, task) for task in tasks}
+    limits = {task: limit for task, limit in found.items() if limit is not None}
+    figure = panels.histories(
+        frame, caption, panel.metric or "score", before=panel.before, limits=limits
+    )
+    return figure, frame.assign(limit=frame["task"].map(limits)) if limits else frame

@@ -49,6 +49,10 @@ class Run:
         """One row per training episode: step at its end, return, length, outcome."""
         return self.folder.table("episodes")
 
+    def metrics(self) -> pd.DataFrame:
+        """One row per evaluation after the first update: step, and what that update reported."""
+        return self.folder.table("metrics")
+
     def state(self) -> dict[str, Tensor]:
         """The run's last state."""
         return _load(self.folder, "checkpoint")[0]

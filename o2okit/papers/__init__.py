@@ -7,10 +7,16 @@ from typing import Any
 from o2okit.errors import unknown
 from o2okit.papers.gde.ablations import AblationStudy
 from o2okit.papers.gde.exploration import ExplorationStudy
+from o2okit.papers.gde.main import MainStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
 from o2okit.papers.study import Study
 
-SECTIONS = (ToyMazeStudy, ExplorationStudy, AblationStudy)
+SECTIONS = (
+    ToyMazeStudy,
+    ExplorationStudy,
+    MainStudy,
+    AblationStudy,
+)
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 
 

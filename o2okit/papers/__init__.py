@@ -6,6 +6,7 @@ from typing import Any
 
 from o2okit.errors import unknown
 from o2okit.papers.gde.ablations import AblationStudy
+from o2okit.papers.gde.backbones import BackboneStudy
 from o2okit.papers.gde.exploration import ExplorationStudy
 from o2okit.papers.gde.main import MainStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
@@ -15,6 +16,7 @@ SECTIONS = (
     ToyMazeStudy,
     ExplorationStudy,
     MainStudy,
+    BackboneStudy,
     AblationStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}

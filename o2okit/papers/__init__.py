@@ -9,6 +9,7 @@ from o2okit.papers.gde.ablations import AblationStudy
 from o2okit.papers.gde.backbones import BackboneStudy
 from o2okit.papers.gde.exploration import ExplorationStudy
 from o2okit.papers.gde.main import MainStudy
+from o2okit.papers.gde.offline_data import OfflineDataStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
 from o2okit.papers.study import Study
 
@@ -18,6 +19,7 @@ SECTIONS = (
     MainStudy,
     BackboneStudy,
     AblationStudy,
+    OfflineDataStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 

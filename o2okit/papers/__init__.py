@@ -10,6 +10,7 @@ from o2okit.papers.gde.backbones import BackboneStudy
 from o2okit.papers.gde.exploration import ExplorationStudy
 from o2okit.papers.gde.main import MainStudy
 from o2okit.papers.gde.offline_data import OfflineDataStudy
+from o2okit.papers.gde.sac import SACStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
 from o2okit.papers.study import Study
 
@@ -20,6 +21,7 @@ SECTIONS = (
     BackboneStudy,
     AblationStudy,
     OfflineDataStudy,
+    SACStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 

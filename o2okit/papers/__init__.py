@@ -7,6 +7,7 @@ from typing import Any
 from o2okit.errors import unknown
 from o2okit.papers.gde.ablations import AblationStudy
 from o2okit.papers.gde.backbones import BackboneStudy
+from o2okit.papers.gde.cal_ql import CalQLStudy
 from o2okit.papers.gde.exploration import ExplorationStudy
 from o2okit.papers.gde.main import MainStudy
 from o2okit.papers.gde.offline_data import OfflineDataStudy
@@ -22,6 +23,7 @@ SECTIONS = (
     AblationStudy,
     OfflineDataStudy,
     SACStudy,
+    CalQLStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 

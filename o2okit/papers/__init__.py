@@ -9,6 +9,7 @@ from o2okit.papers.gde.ablations import AblationStudy
 from o2okit.papers.gde.backbones import BackboneStudy
 from o2okit.papers.gde.cal_ql import CalQLStudy
 from o2okit.papers.gde.exploration import ExplorationStudy
+from o2okit.papers.gde.long import LongStudy
 from o2okit.papers.gde.main import MainStudy
 from o2okit.papers.gde.offline_data import OfflineDataStudy
 from o2okit.papers.gde.sac import SACStudy
@@ -24,6 +25,7 @@ SECTIONS = (
     OfflineDataStudy,
     SACStudy,
     CalQLStudy,
+    LongStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 

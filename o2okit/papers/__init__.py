@@ -11,6 +11,7 @@ from o2okit.papers.gde.cal_ql import CalQLStudy
 from o2okit.papers.gde.exploration import ExplorationStudy
 from o2okit.papers.gde.long import LongStudy
 from o2okit.papers.gde.main import MainStudy
+from o2okit.papers.gde.n_step import NStepStudy
 from o2okit.papers.gde.offline_data import OfflineDataStudy
 from o2okit.papers.gde.sac import SACStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
@@ -26,6 +27,7 @@ SECTIONS = (
     SACStudy,
     CalQLStudy,
     LongStudy,
+    NStepStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 

@@ -6,9 +6,16 @@ from typing import Any
 
 from o2okit.errors import unknown
 from o2okit.papers.gde.ablations import AblationStudy
+from o2okit.papers.gde.backbones import BackboneStudy
+from o2okit.papers.gde.cal_ql import CalQLStudy
 from o2okit.papers.gde.challenges import ChallengesStudy
 from o2okit.papers.gde.exploration import ExplorationStudy
 from o2okit.papers.gde.hyperparameters import HyperparametersStudy
+from o2okit.papers.gde.long import LongStudy
+from o2okit.papers.gde.main import MainStudy
+from o2okit.papers.gde.n_step import NStepStudy
+from o2okit.papers.gde.offline_data import OfflineDataStudy
+from o2okit.papers.gde.sac import SACStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
 from o2okit.papers.study import Study
 
@@ -16,8 +23,15 @@ SECTIONS = (
     ToyMazeStudy,
     ChallengesStudy,
     ExplorationStudy,
+    MainStudy,
     HyperparametersStudy,
+    BackboneStudy,
     AblationStudy,
+    OfflineDataStudy,
+    SACStudy,
+    CalQLStudy,
+    LongStudy,
+    NStepStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 

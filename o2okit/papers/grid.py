@@ -7,8 +7,7 @@ entries are equal runs, so what two artefacts share is trained once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -20,93 +19,48 @@ from o2okit.data import Dataset
 from o2okit.errors import UserError
 from o2okit.papers import histories, values
 from o2okit.papers import parameters as p
-from o2okit.papers.amounts import Amounts
+from o2okit.papers.declarations import Amounts, Entry, Panel
+from o2okit.papers.judging import Judging
 from o2okit.papers.study import Study
-from o2okit.report import panels, verdicts
+from o2okit.report import panels, tables, verdicts
 from o2okit.report.curves import curve_statistic
-from o2okit.report.statistics import bootstrap_interval
+from o2okit.report.statistics import bootstrap_interval, iqm
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import RunSpec, protocol
 from o2okit.training.obtain import dataset, why_not
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One way to come by an agent: a column of a table, a line of a figure.
-
-    Attributes:
-        label: its name in tables and figures.
-        published: its name among the published cells (column ``method``); empty where it has none.
-        backbone: the offline algorithm.
-        method: the fine-tuning method; ``None`` for the offline agent as it is.
-        replay: what fine-tuning draws from, where that is not the method's own.
-        online_hyper: hyper-parameters of the backbone that change when fine-tuning begins.
-        method_hyper: hyper-parameters of the method that are not its own; a function is called with the
-            profile's ``Amounts``.
-        pretrained: ``False`` for training from scratch.
-        preloaded: from scratch with the dataset in the replay.
-        family: the only family of tasks that it is run on; empty for all.
-        online_backbone: whose losses fine-tune; empty for those of ``backbone``.
-    """
-
-    label: str
-    published: str = ""
-    backbone: str = "iql"
-    method: str | None = "naive"
-    replay: str | None = None
-    online_hyper: Mapping[str, Any] = field(default_factory=dict)
-    method_hyper: Mapping[str, Any] = field(default_factory=dict)
-    pretrained: bool = True
-    preloaded: bool = False
-    family: str = ""
-    online_backbone: str = ""
+__all__ = ["Amounts", "Entry", "GridStudy", "Panel", "published"]
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A table or figure.
-
-    Attributes:
-        caption: what it shows.
-        entries: its columns or lines.
-        curves: learning curves; else final scores beside the published ones.
-        tasks: those it is about; empty for all of the study's.
-        before: with the pre-training's curve, at steps below 0.
-        metric: curves of a mean over minibatches instead (``q``), as ``Run.metrics`` has it.
-    """
-
-    caption: str
-    entries: tuple[Entry, ...]
-    curves: bool = False
-    tasks: tuple[str, ...] = ()
-    before: bool = False
-    metric: str = ""
-
-
-class GridStudy(Study):
+class GridStudy(Judging, Study):
     """Base class; a section fills in the class attributes and ``_judge``.
 
     Class attributes:
         panels: name of the artefact -> what it shows.
         amounts: profile -> how much is run.
         groups: name -> the paper's tasks that are summed up.
-        statistics: family of tasks -> statistic of a curve that is the score.
+        statistics: family of tasks -> statistic of a curve that is the score. An offline agent's is
+            always its last one: that agent is what is fine-tuned.
+        stand_in: a task that may be run though the section is not about it: it shows the comparison where
+            there are no data for the section's own tasks, and is never judged.
     """
 
     panels: ClassVar[Mapping[str, Panel]]
     amounts: ClassVar[Mapping[str, Amounts]]
     groups: ClassVar[Mapping[str, tuple[str, ...]]]
     statistics: ClassVar[Mapping[str, str]]
+    stand_in: ClassVar[str] = ""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if hasattr(cls, "panels"):
             cls.artefacts = {name: panel.caption for name, panel in cls.panels.items()}
+            allowed = [name for group in cls.groups.values() for name in group]
             cls.parameters = {
                 "profile": p.PROFILE,
                 "tasks": p.names(
-                    [name for group in cls.groups.values() for name in group],
+                    [*allowed, cls.stand_in] if cls.stand_in else allowed,
                     doc="tasks: a list of the paper's, or None (the profile's)",
                 ),
                 "seeds": p.seeds(),
@@ -132,12 +86,17 @@ class GridStudy(Study):
         others = dict.fromkeys(map(self.amount.instead.get, self.left_out))
         self.tasks += [n for n in others if n and n not in self.tasks and not why_not(n, source)]
         if not self.tasks:
-            raise UserError(f"study {self.key!r}: there are data for none of its tasks. {reason}")
+            instead = f"tasks=[{self.stand_in!r}] shows the same comparison where there are data."
+            raise UserError(
+                f"study {self.key!r}: there are data for none of its tasks. {reason}"
+                + (f" Or: {instead} Nothing is judged by it." if self.stand_in else "")
+            )
 
     def defaults(self, profile: str) -> dict[str, Any]:
         """The profile decides tasks and seeds."""
         amount = self.amounts[profile]
-        about = {name for panel in self.panels.values() for name in panel.tasks or amount.tasks}
+        every = [name for group in self.groups.values() for name in group]
+        about = {name for panel in self.panels.values() for name in panel.tasks or every}
         tasks = [name for name in amount.tasks if name in about]
         own = {"seeds": list(range(amount.seeds)), "tasks": tasks or list(amount.tasks)}
         return {**super().defaults(profile), **own}
@@ -157,22 +116,28 @@ class GridStudy(Study):
             self.datasets[task],
             self.amount.offline_steps,
             seed,
+            hyper=self.amount.hyper.get(entry.backbone),
             eval_every=self.amount.offline_evaluation[0],
             eval_episodes=self.amount.offline_evaluation[1],
         )
 
     def spec(self, task: str, entry: Entry, seed: int) -> RunSpec:
-        """The run that an entry's score is measured on."""
+        """The run that an entry's score is measured on.
+
+        What is trained from scratch without data is the same for all tasks of a robot.
+        """
+        steps = self.amount.online_steps * entry.length
         every, episodes = self.amount.evaluations[find_task(task).family]
         measured = {"eval_every": every, "eval_episodes": episodes}
         if not entry.pretrained:
             return protocol.scratch(
                 task,
                 entry.backbone,
-                self.amount.online_steps,
+                steps,
                 seed,
                 random_steps=self.amount.random_steps,
                 data=self.datasets[task] if entry.preloaded else None,
+                hyper=self.amount.hyper.get(entry.backbone),
                 **measured,
             )
         start = self.offline(task, entry, seed)
@@ -183,7 +148,7 @@ class GridStudy(Study):
         return protocol.online(
             start,
             entry.method,
-            self.amount.online_steps,
+            steps,
             backbone=entry.online_backbone or None,
             replay=entry.replay,
             hyper=entry.online_hyper,
@@ -234,20 +199,16 @@ class GridStudy(Study):
         value = table[find_task(task).scored].to_numpy()
         return table.assign(score=normalised_score(task, value))
 
+    def metric(self, task: str, entry: Entry, seed: int, name: str) -> pd.DataFrame:
+        """A metric of a run's updates at its evaluations: step, and the column ``name``."""
+        return self.result(self.spec(task, entry, seed)).metrics()[["step", name]]
+
     def scores(self, task: str, entry: Entry) -> np.ndarray:
         """The score of each seed ``[seeds]``, by the paper's statistic for the family."""
-        statistic = self.statistics[find_task(task).family]
+        tuned = entry.method is not None or not entry.pretrained
+        statistic = self.statistics[find_task(task).family] if tuned else "final"
         curves = [self.curve(task, entry, seed) for seed in self.seeds]
         return np.array([curve_statistic(statistic, c["score"], c["step"]) for c in curves])
-
-    def run_of(self, group: str) -> list[str]:
-        """The tasks of a group that are run."""
-        return [name for name in self.tasks if name in self.groups[group]]
-
-    def total(self, entry: Entry, group: str) -> np.ndarray:
-        """Sum of the scores over the group's tasks that are run ``[seeds]``, empty where none is."""
-        scores = [self.scores(name, entry) for name in self.run_of(group)]
-        return np.sum(scores, axis=0) if scores else np.array([])
 
     def cells(self, artefact: str) -> pd.DataFrame:
         """One row per task and entry: ours with its interval, the published value, the verdict."""
@@ -257,7 +218,7 @@ class GridStudy(Study):
             for entry in self.entries_of(artefact, task):
                 ours = self.scores(task, entry)
                 interval = bootstrap_interval(ours)
-                value, std = self._published(artefact, task, entry)
+                value, std = published(self.paper, artefact, task, entry)
                 row = {
                     "task": task,
                     "entry": entry.label,
@@ -280,56 +241,84 @@ class GridStudy(Study):
                 rows.append(row)
         return pd.DataFrame(rows)
 
-    def _published(self, artefact: str, task: str, entry: Entry) -> tuple[float, float]:
-        cells = values.scores(self.paper)
-        fits = (cells["artefact"] == artefact) & (cells["task"] == task)
-        fits &= cells["method"] == entry.published
-        if not entry.published or not fits.any():
-            return math.nan, math.nan
-        cell = cells[fits].iloc[0]
-        return float(cell["value"]), float(cell["std"])
+    def aggregates(self, artefact: str) -> pd.DataFrame:
+        """Per entry the interquartile mean over tasks and seeds, with its stratified interval."""
+        rows = []
+        for entry in self.panels[artefact].entries:
+            tasks = [t for t in self.tasks_of(artefact) if entry in self.entries_of(artefact, t)]
+            if not tasks:
+                continue
+            interval = bootstrap_interval([self.scores(task, entry) for task in tasks], iqm)
+            rows.append(
+                {
+                    "entry": entry.label,
+                    "tasks": len(tasks),
+                    "seeds": len(self.seeds),
+                    "iqm": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def curves(self, artefact: str) -> pd.DataFrame:
+        """The rows behind a panel of curves: task, entry, seed, step, and what is drawn."""
+        panel, frames = self.panels[artefact], []
+        for task in self.tasks_of(artefact):
+            for entry in self.entries_of(artefact, task):
+                for seed in self.seeds:
+                    if panel.metric:
+                        curve = self.metric(task, entry, seed, panel.metric)
+                    else:
+                        shown = ["step", "score", "return", "length"]
+                        curve = self.curve(task, entry, seed)[shown]
+                    about = {"task": task, "entry": entry.label, "seed": seed}
+                    frames.append(pd.DataFrame({**about, **curve}))
+        return pd.concat(frames, ignore_index=True)
+
+    def missing(self, artefact: str) -> pd.DataFrame:
+        """Why each task of a panel is not run."""
+        about = self.panels[artefact].tasks or self.named("")
+        other = "not among this study's tasks: give tasks=[...], or another profile"
+        why = [self.left_out.get(name, other) for name in about]
+        return pd.DataFrame({"task": about, "not_run": why})
 
     def _table(self, artefact: str | None = None) -> pd.DataFrame:
-        """Tasks and their groups' sums, a column per entry: ours, and the published value in brackets."""
         artefact = artefact or next(iter(self.panels))
-        cells, rows = self.cells(artefact), []
-        if cells.empty:
-            return cells
-        for task, part in cells.groupby("task", sort=False):
-            rows.append({"task": task} | {cell.entry: _shown(cell) for cell in part.itertuples()})
-        for group, tasks in self.groups.items():
-            run = [name for name in self.tasks_of(artefact) if name in tasks]
-            if len(run) < 2:  # one is its own sum
-                continue
-            part = cells[cells["task"].isin(run)]
-            sums = part.groupby("entry", sort=False)[["score", "published"]].sum(min_count=len(run))
-            row = {"task": f"{group}, {len(run)} of {len(tasks)}"}
-            for label, (score, published) in sums.iterrows():
-                row[label] = f"{score:.1f}" + _bracket(published)
-            rows.append(row)
-        return pd.DataFrame(rows).fillna("")
+        if not self.tasks_of(artefact):
+            return self.missing(artefact)
+        if self.panels[artefact].aggregate:
+            return self.aggregates(artefact)
+        return tables.scores(self.cells(artefact), self.groups)
 
     # --- what a study provides --------------------------------------------------------------------
     def _draw(self, artefact: str) -> tuple[Figure, pd.DataFrame]:
         panel, place = self.panels[artefact], self.in_place(artefact)
         caption = f"{panel.caption}\n{place}" if place else panel.caption
         if not self.tasks_of(artefact):
-            reasons = dict.fromkeys(panel.tasks, "it is not among the tasks") | self.left_out
-            why = (f"{name} was not run: {reasons[name]}" for name in panel.tasks)
-            return panels.empty(caption, "\n".join(why)), pd.DataFrame()
-        if panel.before or panel.metric:
+            missing = self.missing(artefact)
+            why = "\n".join(
+                f"{', '.join(part['task'])}: {reason}"
+                for reason, part in missing.groupby("not_run")
+            )
+            return panels.empty(caption, f"Not run.\n{why}"), missing
+        if panel.before:
             return histories.draw(self, artefact, caption)
-        if not panel.curves:
-            cells = self.cells(artefact)
-            return panels.scores(cells, caption), cells
-        frame = pd.concat(
-            self.curve(task, entry, seed).assign(task=task, entry=entry.label, seed=seed)
-            for task in self.tasks_of(artefact)
-            for entry in self.entries_of(artefact, task)
-            for seed in self.seeds
-        )
-        frame = frame[["task", "entry", "seed", "step", "score", "return", "length"]]
-        return panels.curves(frame, caption), frame
+        if panel.aggregate:
+            numbers = self.aggregates(artefact)
+            return panels.aggregates(numbers, caption), numbers
+        if panel.curves:
+            numbers = self.curves(artefact)
+            figure = panels.curves(
+                numbers,
+                caption,
+                column=panel.metric or "score",
+                per_seed=panel.per_seed,
+                window=panel.window,
+            )
+            return figure, numbers
+        cells = self.cells(artefact)
+        return panels.scores(cells, caption), cells
 
     def provenance(self) -> dict[str, Any]:
         """Datasets, seeds, amounts, and what was left out and why."""
@@ -345,54 +334,31 @@ class GridStudy(Study):
             "tasks": self.tasks,
             "left_out": self.left_out,
             "in_place": {name: place for name in self.panels if (place := self.in_place(name))},
-            "steps": {"offline": self.amount.offline_steps, "online": self.amount.online_steps},
+            "steps": {"offline": self.amount.offline_steps, "online": self.online_steps()},
         }
+
+    def online_steps(self, artefact: str | None = None) -> list[int]:
+        """The lengths of fine-tuning behind an artefact, or behind all."""
+        shown = [self.panels[artefact]] if artefact else self.panels.values()
+        lengths = {entry.length for panel in shown for entry in panel.entries}
+        return [self.amount.online_steps * length for length in sorted(lengths)]
 
     def label(self, artefact: str | None = None) -> str:
         """As ``Study.label``, with the amounts."""
-        steps = f"{self.amount.offline_steps:,} offline, {self.amount.online_steps:,} online"
-        return super().label(artefact).replace(" · seeds", f", steps: {steps} · seeds")
-
-    # --- claims; seeds are paired: both sides start from the same offline agent -------------------
-    def judge_total(self, claim_id: str, group: str, lhs: Entry, rhs: Entry) -> dict[str, Any]:
-        """The row of a published claim about the sum over a group's tasks."""
-        run, named = self.run_of(group), self.groups[group]
-        row = self.judge(claim_id, self.total(lhs, group), self.total(rhs, group), paired=True)
-        return row | {"reason": f"{row['reason']}; sum of {len(run)} of {len(named)} tasks"}
-
-    def judge_tasks(
-        self, claim_id: str, rule: str, group: str, lhs: Entry, others: Sequence[Entry]
-    ) -> dict[str, Any]:
-        """The row of a published claim about ``some``, ``most`` or ``all`` tasks and others."""
-        direction = values.claim(claim_id).direction
-        pairs = [(lhs, direction, rhs) for rhs in others]
-        return self.judge_pairs(claim_id, rule, self.run_of(group), pairs)
-
-    def judge_pairs(
-        self,
-        claim_id: str,
-        rule: str,
-        tasks: Sequence[str],
-        pairs: Sequence[tuple[Entry, str, Entry]],
-        measure: Callable[[str, Entry], np.ndarray] | None = None,
-    ) -> dict[str, Any]:
-        """As ``judge_tasks``, of any comparisons; of the ``measure`` of task and entry, or the scores."""
-        measure = measure or self.scores
-        each = {
-            f"{task}, {lhs.label} {direction} {rhs.label}": verdicts.claim_verdict(
-                measure(task, lhs), measure(task, rhs), direction, profile=self.profile, paired=True
-            )
-            for task in tasks
-            for lhs, direction, rhs in pairs
-        }
-        statement = values.claim(claim_id).statement
-        return self.row(claim_id, statement, verdicts.over_tasks(each, rule))
+        online = " or ".join(f"{steps:,}" for steps in self.online_steps(artefact))
+        steps = f"{self.amount.offline_steps:,} offline, {online} online"
+        own = self.named("")
+        note = "".join(f" · {name} stands in" for name in self.tasks if name not in own)
+        return super().label(artefact).replace(" · seeds", f", steps: {steps} · seeds") + note
 
 
-def _shown(cell: Any) -> str:
-    spread = "" if math.isnan(cell.std) else f" ± {cell.std:.1f}"
-    return f"{cell.score:.1f}{spread}" + _bracket(cell.published)
-
-
-def _bracket(published: float) -> str:
-    return "" if math.isnan(published) else f" ({published:.1f})"
+def published(paper: str, artefact: str, task: str, entry: Entry) -> tuple[float, float]:
+    """The printed value and spread of an entry in an artefact; NaN where none is printed."""
+    where, _, method = entry.published.rpartition(":")
+    cells = values.scores(paper)
+    fits = (cells["artefact"] == (where or artefact)) & (cells["task"] == task)
+    fits &= cells["method"] == method
+    if not fits.any():
+        return math.nan, math.nan
+    cell = cells[fits].iloc[0]
+    return float(cell["value"]), float(cell["std"])

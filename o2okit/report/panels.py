@@ -1,4 +1,4 @@
-"""Figures of grids: final scores beside the published ones, learning curves; a panel per task."""
+"""Figures of grids: final scores beside the published ones, their aggregate, learning curves."""
 
 from __future__ import annotations
 
@@ -59,12 +59,45 @@ def scores(cells: pd.DataFrame, title: str) -> Figure:
     return _finish(figure, title, handles)
 
 
-def curves(frame: pd.DataFrame, title: str) -> Figure:
-    """Normalised score against steps: mean and range over seeds, a colour per entry.
+def aggregates(frame: pd.DataFrame, title: str) -> Figure:
+    """The interquartile mean of each entry with its interval, all in one panel.
 
     Args:
-        frame: task, entry, seed, step, score; one row per evaluation.
+        frame: entry, tasks, iqm, low, high; one row per entry.
         title: of the figure.
+    """
+    figure, (place,) = _grid(1, 0.9 + 0.28 * len(frame))
+    y = np.arange(len(frame))
+    finite = np.isfinite(frame["low"]) & np.isfinite(frame["high"])
+    place.hlines(y[finite], frame["low"][finite], frame["high"][finite], COLOURS["blue"], lw=1.6)
+    place.plot(frame["iqm"], y, color=COLOURS["blue"], marker="o", ms=5, ls="")
+    place.set_yticks(y, frame["entry"])
+    place.set_ylim(len(frame) - 0.5, -0.5)
+    place.grid(axis="x", color="0.93", lw=0.7)
+    place.set_axisbelow(True)
+    tasks = " or ".join(map(str, sorted(set(frame["tasks"]))))
+    place.set_xlabel(f"interquartile mean of normalised scores ({tasks} tasks)")
+    label = "ours, 95 % stratified bootstrap interval"
+    handle = Line2D([], [], color=COLOURS["blue"], marker="o", ms=5, lw=1.6, label=label)
+    return _finish(figure, title, [handle])
+
+
+def curves(
+    frame: pd.DataFrame,
+    title: str,
+    *,
+    column: str = "score",
+    per_seed: bool = False,
+    window: int = 1,
+) -> Figure:
+    """A quantity against steps, a colour per entry: mean and range over seeds, or a line per seed.
+
+    Args:
+        frame: task, entry, seed, step and ``column``; one row per evaluation.
+        title: of the figure.
+        column: what is drawn; ``score`` is the normalised score.
+        per_seed: a line per seed, in place of mean and range.
+        window: evaluations that a centred running mean takes in, fewer at both ends; 1 smooths nothing.
     """
     tasks = list(dict.fromkeys(frame["task"]))
     entries = list(dict.fromkeys(frame["entry"]))
@@ -73,15 +106,20 @@ def curves(frame: pd.DataFrame, title: str) -> Figure:
     for place, task in zip(axes, tasks, strict=False):
         for entry in entries:
             part = frame[(frame["task"] == task) & (frame["entry"] == entry)]
-            curve = part.groupby("step")["score"].agg(["mean", "min", "max"])
-            place.plot(curve.index, curve["mean"], color=colours[entry])
-            place.fill_between(
-                curve.index, curve["min"], curve["max"], color=colours[entry], alpha=0.15, lw=0
-            )
+            seeds = part.pivot(index="step", columns="seed", values=column)
+            seeds = seeds.rolling(window, center=True, min_periods=1).mean()
+            if per_seed:
+                place.plot(seeds.index, seeds, color=colours[entry], lw=1.0, alpha=0.8)
+                continue
+            place.plot(seeds.index, seeds.mean(axis=1), color=colours[entry])
+            low, high = seeds.min(axis=1), seeds.max(axis=1)
+            place.fill_between(seeds.index, low, high, color=colours[entry], alpha=0.15, lw=0)
         place.set(title=task, xlabel="environment steps")
-    axes[0].set_ylabel("normalised score")
+    axes[0].set_ylabel("normalised score" if column == "score" else column.replace("_", " "))
+    notes = ["a line per seed"] if per_seed else []
+    notes += [f"running mean of {window} evaluations"] if window > 1 else []
     handles = [Line2D([], [], color=colours[entry], label=entry) for entry in entries]
-    return _finish(figure, title, handles)
+    return _finish(figure, title + (f" ({', '.join(notes)})" if notes else ""), handles)
 
 
 def histories(

@@ -106,8 +106,8 @@ def test_a_task_without_data_is_left_out_with_the_reason(study):
     assert {spec.task for spec in section.specs()} == {challenges.HALFCHEETAH}
     figure, numbers = section._draw("figure_3b")
     assert f"no {WALKER}" in figure.axes[0].texts[0].get_text()
-    assert numbers.empty
-    assert section._table("figure_3b").empty
+    assert numbers.to_dict("records") == [{"task": WALKER, "not_run": f"no {WALKER}"}]
+    assert section._table("figure_3b").equals(numbers)
     assert section.judge_diverged()["verdict"] == "not run"
 
 

@@ -97,7 +97,7 @@ def test_a_device_that_this_machine_lacks_is_refused_at_once(store, monkeypatch)
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("gde/toy_mace", "Did you mean 'gde/toy_maze'?"),
+        ("gde/toy_mace", "Did you mean 'gde/toy_maze'"),
         ("toy_maze", "Did you mean 'gde/toy_maze'?"),
         ("GDE/TOY_MAZE", "Allowed: gde/toy_maze"),
         ("../../etc/passwd", "Allowed: gde/toy_maze"),

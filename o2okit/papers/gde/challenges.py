@@ -90,7 +90,7 @@ class ChallengesStudy(GridStudy):
             "Fig. 3c: AWAC's score", (e.AWAC,), curves=True, tasks=(WALKER,), before=True
         ),
     }
-    amounts = e.amounts(HALFCHEETAH, WALKER)
+    amounts = e.amounts_of(HALFCHEETAH, WALKER)
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "halfcheetah": (HALFCHEETAH,),
         "walker2d": (WALKER,),

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from o2okit.papers.amounts import Amounts
+from o2okit.papers.declarations import Amounts
 from o2okit.papers.gde import entries as e
 from o2okit.papers.grid import Entry, GridStudy, Panel
 from o2okit.report.curves import curve_statistic
@@ -50,7 +50,7 @@ class HyperparametersStudy(GridStudy):
         "figure_6b": Panel("Fig. 6b: GDE by N = T/F", TIMES, curves=True, tasks=(MAZE,)),
         "figure_6c": Panel("Fig. 6c: GDE by ρ", RHOS, curves=True, tasks=(MAZE,)),
     }
-    amounts = e.amounts(MAZE, stand_in=True)
+    amounts = e.amounts_of(MAZE, stand_in=True)
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"antmaze": (MAZE,)}
     statistics = e.STATISTICS
 

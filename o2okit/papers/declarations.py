@@ -1,0 +1,99 @@
+"""What a section declares: ways to come by an agent, tables and figures, amounts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to come by an agent: a column of a table, a line of a figure.
+
+    Attributes:
+        label: its name in tables and figures.
+        published: its name among the published cells (column ``method``) of the artefact it is shown in;
+            ``"artefact:name"`` where another one prints it; empty where none does.
+        backbone: the offline algorithm.
+        method: the fine-tuning method; ``None`` for the offline agent as it is.
+        replay: what fine-tuning draws from, where that is not the method's own.
+        online_hyper: hyper-parameters of the backbone that change when fine-tuning begins.
+        method_hyper: hyper-parameters of the method that are not its own; a function is called with the
+            profile's ``Amounts``.
+        pretrained: ``False`` for training from scratch.
+        preloaded: from scratch with the dataset in the replay.
+        family: the only family of tasks that it is run on; empty for all.
+        length: online steps, as a multiple of the profile's.
+        online_backbone: whose losses fine-tune; empty for those of ``backbone``.
+    """
+
+    label: str
+    published: str = ""
+    backbone: str = "iql"
+    method: str | None = "naive"
+    replay: str | None = None
+    online_hyper: Mapping[str, Any] = field(default_factory=dict)
+    method_hyper: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = True
+    preloaded: bool = False
+    family: str = ""
+    length: int = 1
+    online_backbone: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A table or figure: final scores beside the published ones, unless it says otherwise.
+
+    Attributes:
+        caption: what it shows.
+        entries: its columns or lines.
+        curves: learning curves instead.
+        tasks: those it is about; empty for all of the study's.
+        aggregate: the interquartile mean over all of the panel's tasks instead.
+        metric: of curves: the column of the runs' metrics that is drawn, not the score.
+        per_seed: of curves: a line per seed, not their mean and range.
+        window: of curves: evaluations that a running mean smooths over; the numbers stay as they are.
+        before: of curves: with the pre-training's, at steps below 0.
+    """
+
+    caption: str
+    entries: tuple[Entry, ...]
+    curves: bool = False
+    tasks: tuple[str, ...] = ()
+    aggregate: bool = False
+    metric: str = ""
+    per_seed: bool = False
+    window: int = 1
+    before: bool = False
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much a profile runs.
+
+    Attributes:
+        tasks: of the study, as far as there are data for them.
+        rows: of a kit dataset.
+        offline_steps, online_steps: updates, environment steps.
+        offline_evaluation: updates between evaluations of the pre-training, episodes of one.
+        evaluations: family of tasks -> steps between evaluations online, episodes of one.
+        random_steps: before learning from scratch begins.
+        seeds: how many.
+        method_hyper: method -> hyper-parameters that are scaled with the budget.
+        hyper: backbone -> the same, from the pre-training on.
+        instead: task that is not run or has no data -> the one that panels show in its place.
+    """
+
+    tasks: tuple[str, ...]
+    rows: int
+    offline_steps: int
+    online_steps: int
+    offline_evaluation: tuple[int, int]
+    evaluations: Mapping[str, tuple[int, int]]
+    random_steps: int
+    seeds: int
+    method_hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    instead: Mapping[str, str] = field(default_factory=dict)

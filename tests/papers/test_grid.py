@@ -1,0 +1,528 @@
+"""Grid studies: a tiny one on real runs, the rules of its claims on made-up scores, GDE's declarations."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import o2okit
+from o2okit import UserError
+from o2okit.papers import SECTIONS, grid, values
+from o2okit.papers.gde import entries as e
+from o2okit.papers.gde import long, n_step
+from o2okit.papers.grid import Amounts, GridStudy, Panel, published
+from o2okit.report.statistics import bootstrap_interval, iqm
+from o2okit.report.tables import scores as scores_table
+from o2okit.report.verdicts import ClaimOutcome, ClaimVerdict, over_tasks
+
+HOPPER, WALKER, MEDIUM = "hopper-random-v2", "walker2d-random-v2", "hopper-medium-v2"
+MAZE = "antmaze-umaze-v0"
+ONLINE_STEPS = 8
+TINY = Amounts(
+    tasks=(HOPPER, WALKER),  # random data: episodes are short, and need no policies
+    rows=1_000,
+    offline_steps=2,
+    online_steps=ONLINE_STEPS,
+    offline_evaluation=(1, 1),
+    evaluations={"locomotion": (2, 1), "antmaze": (2, 1)},
+    random_steps=2,
+    seeds=2,
+    method_hyper={"gde": {"scoring_steps": 2, "fine_tune_steps": 2}},
+)
+LONGER = e.renamed(e.ON_IQL, "longer", "", length=2)
+
+
+class Tiny(GridStudy):
+    key = "gde/tiny"
+    title = "A grid as small as can be"
+    panels = {  # noqa: RUF012
+        "table_8": Panel("scores", (e.OFFLINE, e.SCRATCH, e.GDE, e.NO_N_STEP)),
+        "over_all": Panel("aggregate", (e.SCRATCH, e.GDE), aggregate=True),
+        "smooth": Panel("smoothed", (e.GDE, LONGER), curves=True, window=3),
+        "seeds": Panel("seeds", (e.OFF2ON, e.GDE), curves=True, tasks=(HOPPER,), per_seed=True),
+        "share": Panel("metric", (e.OFF2ON,), curves=True, metric="online_share"),
+        "maze": Panel("elsewhere", (e.GDE,), tasks=(MAZE,)),
+    }
+    amounts = {"smoke": TINY, "laptop": TINY, "paper": TINY}  # noqa: RUF012
+    groups = e.GROUPS
+    statistics = e.STATISTICS
+    stand_in = MEDIUM
+
+    def _judge(self):
+        return [
+            self.judge_total("gde-05", "locomotion", e.GDE, e.OFFLINE),
+            self.judge_tasks("gde-02", "all", "antmaze", e.GDE, [e.OFFLINE]),
+        ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("grid")
+    patch.setenv("O2OKIT_HOME", str(folder))
+    patch.setenv("O2OKIT_RUNS", str(folder / "runs"))
+    patch.setenv("O2OKIT_DATA_DIR", str(folder / "data"))
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def study(folder):
+    return Tiny(profile="laptop", device="cpu").run()
+
+
+# --- runs -----------------------------------------------------------------------------------------
+def test_what_panels_share_is_trained_once(study):
+    ids = [spec.id for spec in study.specs()]
+    assert len(ids) == len(set(ids))
+    runs = {(spec.task, spec.method, spec.steps, spec.phase) for spec in study.specs()}
+    assert len(ids) == len(study.seeds) * len(runs)
+    assert ("hopper", "naive", ONLINE_STEPS, "online") in runs, "from scratch: without a dataset"
+    assert (HOPPER, "naive", 2 * ONLINE_STEPS, "online") in runs, (
+        "an entry with a length of its own"
+    )
+
+
+def test_from_scratch_is_one_run_for_all_datasets_of_a_robot(study):
+    assert study.spec(HOPPER, e.SCRATCH, 0).id == study.spec(MEDIUM, e.SCRATCH, 0).id
+    assert study.spec(HOPPER, e.SCRATCH, 0).id != study.spec(HOPPER, e.SCRATCH, 1).id
+    assert study.spec(HOPPER, e.PRELOADED, 0).task == HOPPER
+    assert study.spec(HOPPER, e.PRELOADED, 0).dataset is study.datasets[HOPPER]
+
+
+def test_equal_entries_are_equal_runs_in_every_section(folder, monkeypatch):
+    found = {}
+    for name in ("main", "ablations", "offline_data", "sac", "long", "n_step"):
+        cls = next(cls for cls in SECTIONS if cls.key == f"gde/{name}")
+        monkeypatch.setattr(cls, "amounts", {"smoke": TINY})
+        monkeypatch.setattr(cls, "stand_in", HOPPER)
+        given = cls.parameters | {"tasks": grid.names([HOPPER, WALKER])}
+        monkeypatch.setattr(cls, "parameters", given)
+        found[name] = cls(profile="smoke", tasks=[HOPPER])
+    ids = {
+        (name, entry.label): study.spec(HOPPER, entry, 0).id
+        for name, study in found.items()
+        for panel in study.panels
+        for entry in study.entries_of(panel, HOPPER)
+    }
+    gde = ids["main", "GDE"]
+    assert gde == ids["ablations", "GDE"] == ids["sac", "GDE"] == ids["long", "GDE"]
+    assert gde == ids["offline_data", "GDE"] == ids["n_step", "n = 1"], "n = 1 in locomotion"
+    assert ids["main", "FromScratch"] == ids["sac", "SAC"]
+    assert ids["main", "IQL"] == ids["offline_data", "IQL"] != ids["offline_data", "OnIQL"]
+    assert ids["long", "OnIQL"] == ids["offline_data", "OnIQL"] != ids["long", "OnIQL, long"]
+    assert len({id for (name, _), id in ids.items() if name == "n_step"}) == 4
+
+
+def test_a_longer_run_scales_what_depends_on_its_length(study):
+    short, longer = (study.spec(HOPPER, entry, 0) for entry in (e.GDE, long.GDE))
+    assert longer.steps == 4 * short.steps == 4 * short.method_hyper["total_steps"]
+    assert longer.method_hyper["total_steps"] == longer.steps, "rho falls over the whole run"
+    assert longer.start.id == short.start.id
+    assert study.online_steps() == [ONLINE_STEPS, 2 * ONLINE_STEPS]
+    assert f"{ONLINE_STEPS} or {2 * ONLINE_STEPS} online" in study.label("smooth")
+    assert f", {ONLINE_STEPS} online" in study.label("table_8")
+
+
+# --- numbers --------------------------------------------------------------------------------------
+def test_cells_carry_our_scores_and_the_published_values(study):
+    cells = study.cells("table_8").set_index(["task", "entry"])
+    assert set(cells.index) == {
+        (t, x) for t in (HOPPER, WALKER) for x in ("Offline", "FromScratch", "GDE")
+    }
+    cell = cells.loc[HOPPER, "GDE"]
+    printed = values.cell("gde", "table_8", HOPPER, "iql+gde")
+    assert (cell["published"], cell["published_std"]) == (printed.value, printed.std) == (92.6, 7.0)
+    ours = study.scores(HOPPER, e.GDE)
+    assert cell["score"] == pytest.approx(ours.mean())
+    assert cell["std"] == pytest.approx(ours.std(ddof=1))
+    assert cell["seeds"] == 2
+    assert cell["difference"] == pytest.approx(ours.mean() - 92.6)
+    assert cell["verdict"] == "not comparable", "the kit's data are not D4RL's"
+    assert math.isnan(cells.loc[HOPPER, "Offline"]["published"]), "Table 8 prints no Offline"
+    assert cells.loc[HOPPER, "Offline"]["verdict"] == ""
+
+
+def test_scores_follow_the_papers_statistic_and_offline_is_the_last_agent(study):
+    curves = [study.curve(HOPPER, e.GDE, seed)["score"] for seed in study.seeds]
+    assert study.scores(HOPPER, e.GDE).tolist() == [curve.tail(10).mean() for curve in curves]
+    before = [study.curve(HOPPER, e.OFFLINE, seed)["score"] for seed in study.seeds]
+    assert study.scores(HOPPER, e.OFFLINE).tolist() == [curve.iloc[-1] for curve in before]
+    assert all(len(curve) > 1 for curve in before)
+
+
+def test_sums_over_tasks(study):
+    each = {task: study.scores(task, e.GDE) for task in (HOPPER, WALKER)}
+    assert study.run_of("locomotion") == study.run_of("") == [HOPPER, WALKER]
+    assert study.run_of([WALKER, MEDIUM]) == [WALKER]
+    assert study.total(e.GDE, "locomotion") == pytest.approx(each[HOPPER] + each[WALKER])
+    assert study.total(e.GDE, [HOPPER]) == pytest.approx(each[HOPPER])
+    assert study.total(e.GDE, "antmaze").size == study.middle(e.GDE, "antmaze").size == 0
+    assert study.spread(e.GDE, "antmaze").size == 0
+    assert study.middle(e.GDE, "") == pytest.approx((each[HOPPER] + each[WALKER]) / 2)
+    table = study.table("table_8").set_index("task")
+    assert list(table.index) == [HOPPER, WALKER, "locomotion, 2 of 9"]
+    total = each[HOPPER].mean() + each[WALKER].mean()
+    assert table.loc["locomotion, 2 of 9", "GDE"] == f"{total:.1f} (125.9)"  # 92.6 + 33.3
+
+
+def test_an_entry_for_one_family_is_not_run_on_another(study):
+    assert e.NO_N_STEP in Tiny.panels["table_8"].entries
+    assert e.NO_N_STEP.label not in study.table("table_8").columns
+    assert e.NO_N_STEP in study.entries_of("table_8", MAZE)
+
+
+def test_the_aggregate_pools_all_runs_and_resamples_within_tasks(study):
+    table = study.table("over_all").set_index("entry")
+    by_task = [study.scores(task, e.GDE) for task in (HOPPER, WALKER)]
+    expected = bootstrap_interval(by_task, iqm)
+    assert table.loc["GDE", "iqm"] == pytest.approx(expected.estimate)
+    assert tuple(table.loc["GDE", ["low", "high"]]) == pytest.approx((expected.low, expected.high))
+    assert (table["tasks"] == 2).all()
+
+
+# --- figures --------------------------------------------------------------------------------------
+def lines(figure):
+    return [line for axes in figure.axes for line in axes.lines]
+
+
+def test_a_smoothed_curve_is_a_running_mean_of_numbers_that_stay(study, folder):
+    figure = study.figure("smooth")
+    raw = pd.read_csv(folder / "figures" / "gde" / "smooth.csv")
+    part = raw[(raw["task"] == HOPPER) & (raw["entry"] == "GDE")]
+    mean = part.groupby("step")["score"].mean()
+    assert mean.tolist() == pytest.approx(
+        np.mean([study.curve(HOPPER, e.GDE, seed)["score"] for seed in study.seeds], axis=0),
+        rel=1e-4,
+    )
+    drawn = lines(figure)[0].get_ydata()
+    first = (mean.iloc[0] + mean.iloc[1]) / 2  # the window is cut off at both ends
+    middle = mean.iloc[1:4].mean()
+    assert (drawn[0], drawn[2]) == pytest.approx((first, middle), rel=1e-4)
+    assert len(drawn) == len(mean)
+
+
+def test_a_line_per_seed(study):
+    figure = study.figure("seeds")
+    assert len(lines(figure)) == 2 * len(study.seeds)
+    assert len({line.get_color() for line in lines(figure)}) == 2
+    last = study.curve(HOPPER, e.OFF2ON, 1)["score"].iloc[-1]
+    assert lines(figure)[1].get_ydata()[-1] == last
+
+
+def test_a_metric_of_the_updates_is_drawn_against_steps(study):
+    figure = study.figure("share")
+    numbers = study.curves("share")
+    assert list(numbers.columns) == ["task", "entry", "seed", "step", "online_share"]
+    assert numbers["online_share"].between(0, 1).all()
+    assert set(numbers["step"]) == {2, 4, 6, 8}, "none before the first update"
+    assert figure.axes[0].get_ylabel() == "online share"
+
+
+def test_a_panel_without_tasks_says_why(study):
+    [text] = [text.get_text() for axes in study.figure("maze").axes for text in axes.texts]
+    assert text.startswith("Not run.")
+    assert MAZE in text
+    assert study.table("maze")["task"].tolist() == [MAZE]
+
+
+def test_the_record_and_the_verdicts(study, folder):
+    study.figure("table_8")
+    claims = study.claims().set_index("claim_id")
+    assert claims.loc["gde-05", "reason"].endswith("sum of 2 of 9 tasks")
+    assert claims.loc["gde-05", "verdict"] != "not run"
+    assert claims.loc["gde-02", "verdict"] == "not run"
+    record = json.loads((folder / "figures" / "gde" / "tiny.json").read_text())
+    assert record["tasks"] == [HOPPER, WALKER]
+    assert record["steps"] == {"offline": 2, "online": [ONLINE_STEPS, 2 * ONLINE_STEPS]}
+
+
+# --- tasks and sources ----------------------------------------------------------------------------
+@pytest.fixture
+def no_mazes(monkeypatch):
+    """As on a machine without AntMaze data; the kit may learn to make them."""
+    monkeypatch.setattr(
+        grid, "why_not", lambda task, source: "no ant" if task.startswith("antmaze") else ""
+    )
+
+
+def test_tasks_without_data_are_left_out_with_the_reason(folder, no_mazes, monkeypatch):
+    with_maze = Amounts(**{**vars(TINY), "tasks": (HOPPER, MAZE)})
+    monkeypatch.setattr(Tiny, "amounts", {"smoke": with_maze})
+    left = Tiny(profile="smoke")
+    assert (left.tasks, left.left_out) == ([HOPPER], {MAZE: "no ant"})
+    assert left.variant == "", "nobody asked for anything else"
+    assert left.missing("maze")["not_run"].tolist() == ["no ant"]
+    with pytest.raises(UserError, match="no ant"):
+        Tiny(profile="smoke", tasks=[HOPPER, MAZE])
+
+
+def test_a_section_without_any_data_says_so_and_offers_its_stand_in(folder, no_mazes):
+    with pytest.raises(UserError) as refused:
+        o2okit.study("gde/n_step", profile="laptop")
+    for said in ("gde/n_step", "none of its tasks", "no ant", f"tasks=['{MEDIUM}']"):
+        assert said in str(refused.value)
+    stand_in = o2okit.study("gde/n_step", profile="laptop", tasks=MEDIUM)
+    assert stand_in.tasks == [MEDIUM] == stand_in.tasks_of("table_10")
+    assert stand_in.run_of("") == [], "and so nothing is judged by it"
+    assert o2okit.study("gde/n_step", profile="smoke").tasks == [MEDIUM]
+
+
+def test_a_figure_of_a_stand_in_says_so(folder, study, monkeypatch):
+    monkeypatch.setattr(study, "tasks", [HOPPER, MEDIUM])
+    monkeypatch.setattr(study, "groups", {"locomotion": (HOPPER,)})
+    assert study.label().endswith(f" · {MEDIUM} stands in")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tasks": "hopper-medium"}, ("tasks must be None or a list", "hopper-medium-v2")),
+        ({"tasks": ["hopper-expert-v2"]}, ("tasks", "hopper-random-v2", "['hopper-expert-v2']")),
+        ({"tasks": []}, ("tasks", "[]")),
+        ({"tasks": 3}, ("tasks", "got 3")),
+        ({"tasks": [HOPPER, 3]}, ("tasks", "3]")),
+        ({"source": ""}, ("source", "d4rl", "''")),
+        ({"source": None}, ("source", "kit", "None")),
+        ({"task": HOPPER}, ("'task'", "Did you mean 'tasks'")),
+    ],
+    ids=str,
+)
+def test_a_mistaken_parameter_is_refused_with_what_is_allowed(folder, given, said):
+    with pytest.raises(UserError) as refused:
+        Tiny(profile="smoke", **given)
+    assert [part for part in said if part not in str(refused.value)] == []
+
+
+def test_a_source_that_does_not_exist_is_refused_before_anything_is_trained(folder):
+    with pytest.raises(UserError, match="d4rk"):
+        Tiny(profile="smoke", source="d4rk").specs()
+
+
+def test_one_task_may_be_given_by_its_name_and_twice_is_once(folder):
+    assert Tiny(profile="smoke", tasks=HOPPER).tasks == [HOPPER]
+    assert Tiny(profile="smoke", tasks=[HOPPER, HOPPER]).tasks == [HOPPER]
+
+
+# --- claims, on made-up scores --------------------------------------------------------------------
+UP, DOWN, NOISE = [50, 51, 52, 51, 50], [10, 11, 12, 11, 10], [10, 90, 30, 80, 40]
+
+
+def made_up(scores, profile="laptop"):
+    """A study whose scores are given: task -> label -> score of each seed."""
+
+    class MadeUp(Tiny):
+        def scores(self, task, entry):
+            return np.array(scores[task][entry.label], dtype=float)
+
+    return MadeUp(profile=profile, tasks=list(scores), seeds=5)
+
+
+def verdict_on_total(lhs, *others, profile="laptop"):
+    entries = (e.QDAGGER, e.PEX)[: len(others)]
+    scores = {"GDE": lhs} | {entry.label: o for entry, o in zip(entries, others, strict=True)}
+    study = made_up({HOPPER: scores, WALKER: scores}, profile)
+    return study.judge_total("gde-05", "locomotion", e.GDE, *entries)
+
+
+@pytest.mark.parametrize(
+    ("sides", "verdict"),
+    [
+        ((UP, DOWN), "supported"),
+        ((DOWN, UP), "contradicted"),
+        ((UP, NOISE), "undecided"),
+        ((UP, DOWN, DOWN), "supported"),
+        ((UP, DOWN, NOISE), "undecided"),
+        ((NOISE, DOWN, UP), "undecided"),
+        ((DOWN, NOISE, UP), "contradicted"),
+    ],
+)
+def test_a_total_must_be_above_each_of_the_others(folder, sides, verdict):
+    row = verdict_on_total(*sides)
+    assert row["verdict"] == verdict
+    assert row["reason"].endswith("sum of 2 of 9 tasks")
+
+
+def test_smoke_is_never_judged_and_neither_is_a_group_that_was_not_run(folder):
+    assert verdict_on_total(UP, DOWN, profile="smoke")["verdict"] == "not run"
+    study = made_up({HOPPER: {"GDE": UP, "Offline": DOWN}})
+    row = study.judge_total("gde-06", "antmaze", e.GDE, e.OFFLINE)
+    assert (row["verdict"], row["reason"][-19:]) == ("not run", "sum of 0 of 6 tasks")
+    for rule in ("some", "most", "all"):
+        row = study.judge_tasks("gde-02", rule, "antmaze", e.GDE, [e.OFFLINE])
+        assert (row["verdict"], row["reason"]) == ("not run", "none of its tasks was run")
+
+
+@pytest.mark.parametrize(
+    ("rule", "tasks", "verdict"),
+    [
+        ("some", (UP, DOWN), "supported"),
+        ("most", (UP, DOWN), "contradicted"),
+        ("all", (UP, DOWN), "contradicted"),
+        ("some", (DOWN, DOWN), "contradicted"),
+        ("all", (UP, UP), "supported"),
+    ],
+)
+def test_a_claim_about_tasks_counts_them(folder, rule, tasks, verdict):
+    middle = [30, 31, 32, 31, 30]
+    scores = {
+        name: {"GDE": ours, "Offline": middle, "PEX": DOWN if ours is UP else UP}
+        for name, ours in zip((HOPPER, WALKER), tasks, strict=True)
+    }
+    study = made_up(scores)
+    for others in ([e.OFFLINE], [e.OFFLINE, e.PEX]):
+        assert study.judge_tasks("gde-01", rule, "", e.GDE, others)["verdict"] == verdict
+    random = study.judge_tasks("gde-01", rule, [WALKER], e.GDE, [e.OFFLINE])
+    assert random["verdict"] == ("supported" if tasks[1] is UP else "contradicted")
+
+
+def test_on_a_task_a_method_must_beat_every_other(folder):
+    one = {"GDE": UP, "Offline": DOWN, "PEX": NOISE, "IQL": [60, 61, 62, 61, 60]}
+    study = made_up({HOPPER: one})
+    others = [e.OFFLINE, e.PEX, e.IQL]
+    assert study.judge_tasks("gde-01", "most", "", e.GDE, others[:1])["verdict"] == "supported"
+    assert study.judge_tasks("gde-01", "most", "", e.GDE, others[:2])["verdict"] == "undecided"
+    assert study.judge_tasks("gde-01", "most", "", e.GDE, others)["verdict"] == "contradicted"
+
+
+def test_seeds_are_paired_where_both_start_from_the_same_agent(folder):
+    low, high = [0, 20, 40, 60, 80], [1, 22, 41, 62, 81]
+    study = made_up({HOPPER: {"GDE": high, "Offline": low, "FromScratch": low, "AWAC": low}})
+
+    def judged(rhs):
+        return study.judge_total("gde-05", "locomotion", e.GDE, rhs)["verdict"]
+
+    assert judged(e.OFFLINE) == "supported"
+    assert judged(e.SCRATCH) == judged(e.AWAC) == "undecided"
+
+
+def test_spreads_and_interquartile_means_are_numbers_per_seed(folder):
+    study = made_up({HOPPER: {"GDE": [0, 10, 20, 30, 40]}, WALKER: {"GDE": [5, 5, 5, 5, 5]}})
+    assert study.spread(e.GDE, "").tolist() == [10, 5, 0, 5, 10]
+    assert study.spread(e.GDE, [HOPPER]).tolist() == [20, 10, 0, 10, 20]
+    assert study.middle(e.GDE, "").tolist() == [2.5, 7.5, 12.5, 17.5, 22.5]
+    sides = {"wide": (np.array(UP), np.array(DOWN)), "narrow": (np.array(DOWN), np.array(UP))}
+    assert study.judge_sides("gde-41", "some", sides)["verdict"] == "supported"
+    assert study.judge_sides("gde-41", "all", sides)["verdict"] == "contradicted"
+
+
+def verdict(letter):
+    names = {"s": "supported", "c": "contradicted", "u": "undecided", "n": "not run"}
+    return ClaimVerdict(ClaimOutcome(names[letter]), None, None, f"because {letter}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "each", "outcome"),
+    [
+        ("some", "sc", "supported"),
+        ("some", "su", "supported"),
+        ("some", "cc", "contradicted"),
+        ("some", "cu", "undecided"),
+        ("some", "cn", "contradicted"),
+        ("most", "ssc", "supported"),
+        ("most", "sccn", "contradicted"),
+        ("most", "ssun", "supported"),
+        ("most", "sc", "contradicted"),  # half is not most
+        ("most", "su", "undecided"),
+        ("most", "suc", "undecided"),
+        ("most", "s", "supported"),
+        ("all", "ss", "supported"),
+        ("all", "ssn", "supported"),
+        ("all", "sc", "contradicted"),
+        ("all", "uc", "contradicted"),
+        ("all", "su", "undecided"),
+        *[(rule, each, "not run") for rule in ("some", "most", "all") for each in ("", "nn")],
+    ],
+)
+def test_rules_over_tasks(rule, each, outcome):
+    verdicts = {f"task {i}": verdict(letter) for i, letter in enumerate(each)}
+    found = over_tasks(verdicts, rule)
+    assert found.verdict == outcome
+    run = [name for name, letter in zip(verdicts, each, strict=True) if letter != "n"]
+    if run:
+        assert found.reason.startswith(f"{rule} of {len(run)} comparisons: ")
+        assert all(f"{name}: because" in found.reason for name in run)
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(UserError, match=r"unknown rule 'many'.*some, most, all"):
+        over_tasks({"task": verdict("s")}, "many")
+
+
+# --- tables ---------------------------------------------------------------------------------------
+def test_a_table_sums_only_what_is_complete_and_averages_over_groups():
+    rows = [
+        ("a", "x", 1.0, 0.5, 10.0),
+        ("b", "x", 2.0, math.nan, math.nan),
+        ("c", "x", 6.0, math.nan, 1.0),
+        ("a", "y", 3.0, math.nan, 1.0),
+        ("c", "y", 4.0, math.nan, 2.0),
+    ]
+    cells = pd.DataFrame(rows, columns=["task", "entry", "score", "std", "published"])
+    table = scores_table(cells, {"first": ("a", "b", "z"), "second": ("c",)}).set_index("task")
+    assert list(table.index) == ["a", "b", "c", "first, 2 of 3", "mean, 3 of 4"]
+    assert table["x"].tolist() == ["1.0 ± 0.5 (10.0)", "2.0", "6.0 (1.0)", "3.0", "3.0"]
+    assert table["y"].tolist() == ["3.0 (1.0)", "", "4.0 (2.0)", "", ""]
+
+
+# --- what GDE's sections declare ------------------------------------------------------------------
+GRIDS = [cls for cls in SECTIONS if issubclass(cls, GridStudy) and cls.key.startswith("gde/")]
+TABLES = [
+    (cls, name)
+    for cls in GRIDS
+    for name, panel in cls.panels.items()
+    if not (panel.curves or panel.aggregate) and name.startswith("table")
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), TABLES, ids=lambda value: getattr(value, "key", value))
+def test_every_column_of_a_table_meets_its_published_cells(cls, name):
+    panel, printed = cls.panels[name], values.scores("gde", name)
+    assert set(printed["method"]) <= {entry.published for entry in panel.entries}
+    tasks = panel.tasks or [task for group in cls.groups.values() for task in group]
+    for entry in panel.entries:
+        assert entry.published, f"{entry.label} has no published name"
+        where = [t for t in tasks if entry.family in ("", o2okit.tasks.task(t).family)]
+        assert [t for t in where if math.isnan(published("gde", name, t, entry)[0])] == []
+    run = {t for entry in panel.entries for t in tasks}
+    assert set(printed["task"]) <= run
+
+
+def test_a_published_value_may_be_another_artefacts():
+    entry = e.renamed(e.ON_IQL, "OnIQL", "table_9:on_iql (250k)")
+    assert published("gde", "table_5", MAZE, entry) == (94.8, 2.4)
+    assert math.isnan(published("gde", "table_5", MAZE, e.ON_IQL)[0])
+    assert math.isnan(published("gde", "table_5", MAZE, e.renamed(e.ON_IQL, "OnIQL", ""))[0])
+
+
+@pytest.mark.parametrize("cls", GRIDS, ids=lambda cls: cls.key)
+def test_labels_of_a_panel_are_different_and_profiles_run_tasks_of_the_paper(cls):
+    for panel in cls.panels.values():
+        assert len({entry.label for entry in panel.entries}) == len(panel.entries)
+    named = {task for group in cls.groups.values() for task in group}
+    assert set(cls.amounts) == {"smoke", "laptop", "paper"}
+    for amount in cls.amounts.values():
+        assert set(amount.tasks) <= named | {cls.stand_in}
+    assert set(cls.amounts["paper"].tasks) == named
+
+
+def test_every_claim_of_the_tables_is_judged_once(folder, no_mazes):
+    judged = [row["claim_id"] for cls in GRIDS for row in made_up_claims(cls)]
+    numbers = [int(key.removeprefix("gde-")) for key in judged if key.startswith("gde-")]
+    assert sorted(numbers) == [*range(1, 11), *range(14, 35), 40, 41, 42]
+
+
+def made_up_claims(cls):
+    class Without(cls):
+        def scores(self, task, entry):
+            return np.zeros(len(self.seeds))
+
+        def tasks_of(self, artefact):
+            return []
+
+    return Without(profile="smoke")._judge()
+
+
+def test_horizons_are_gdes_own_and_others():
+    assert [dict(entry.method_hyper)["n"] for entry in n_step.HORIZONS] == [1, 3, 5, 10]

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from o2okit.report.artefacts import COLOURS, style
 
@@ -76,7 +77,7 @@ def aggregates(frame: pd.DataFrame, title: str) -> Figure:
     place.grid(axis="x", color="0.93", lw=0.7)
     place.set_axisbelow(True)
     tasks = " or ".join(map(str, sorted(set(frame["tasks"]))))
-    place.set_xlabel(f"interquartile mean of normalised scores ({tasks} tasks)")
+    place.set_xlabel(f"interquartile mean, normalised ({tasks} tasks)")
     label = "ours, 95 % stratified bootstrap interval"
     handle = Line2D([], [], color=COLOURS["blue"], marker="o", ms=5, lw=1.6, label=label)
     return _finish(figure, title, [handle])
@@ -115,6 +116,8 @@ def curves(
             low, high = seeds.min(axis=1), seeds.max(axis=1)
             place.fill_between(seeds.index, low, high, color=colours[entry], alpha=0.15, lw=0)
         place.set(title=task, xlabel="environment steps")
+        place.xaxis.set_major_locator(MaxNLocator(5))
+        place.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0].set_ylabel("normalised score" if column == "score" else column.replace("_", " "))
     notes = ["a line per seed"] if per_seed else []
     notes += [f"running mean of {window} evaluations"] if window > 1 else []

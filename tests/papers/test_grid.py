@@ -1,4 +1,4 @@
-"""Grid studies: a tiny one on real runs, the rules of its claims on made-up scores, GDE's declarations."""
+"""Grid studies: a tiny one on real runs."""
 
 import json
 import math
@@ -6,65 +6,16 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_grid import HOPPER, MAZE, MEDIUM, ONLINE_STEPS, TINY, WALKER, Tiny
 
 import o2okit
 from o2okit import UserError
 from o2okit.papers import SECTIONS, grid, values
 from o2okit.papers.gde import entries as e
-from o2okit.papers.gde import long, n_step
-from o2okit.papers.grid import Amounts, GridStudy, Panel, published
+from o2okit.papers.gde import long
+from o2okit.papers.grid import Amounts
 from o2okit.report.statistics import bootstrap_interval, iqm
 from o2okit.report.tables import scores as scores_table
-from o2okit.report.verdicts import ClaimOutcome, ClaimVerdict, over_tasks
-
-HOPPER, WALKER, MEDIUM = "hopper-random-v2", "walker2d-random-v2", "hopper-medium-v2"
-MAZE = "antmaze-umaze-v0"
-ONLINE_STEPS = 8
-TINY = Amounts(
-    tasks=(HOPPER, WALKER),  # random data: episodes are short, and need no policies
-    rows=1_000,
-    offline_steps=2,
-    online_steps=ONLINE_STEPS,
-    offline_evaluation=(1, 1),
-    evaluations={"locomotion": (2, 1), "antmaze": (2, 1)},
-    random_steps=2,
-    seeds=2,
-    method_hyper={"gde": {"scoring_steps": 2, "fine_tune_steps": 2}},
-)
-LONGER = e.renamed(e.ON_IQL, "longer", "", length=2)
-
-
-class Tiny(GridStudy):
-    key = "gde/tiny"
-    title = "A grid as small as can be"
-    panels = {  # noqa: RUF012
-        "table_8": Panel("scores", (e.OFFLINE, e.SCRATCH, e.GDE, e.NO_N_STEP)),
-        "over_all": Panel("aggregate", (e.SCRATCH, e.GDE), aggregate=True),
-        "smooth": Panel("smoothed", (e.GDE, LONGER), curves=True, window=3),
-        "seeds": Panel("seeds", (e.OFF2ON, e.GDE), curves=True, tasks=(HOPPER,), per_seed=True),
-        "share": Panel("metric", (e.OFF2ON,), curves=True, metric="online_share"),
-        "maze": Panel("elsewhere", (e.GDE,), tasks=(MAZE,)),
-    }
-    amounts = {"smoke": TINY, "laptop": TINY, "paper": TINY}  # noqa: RUF012
-    groups = e.GROUPS
-    statistics = e.STATISTICS
-    stand_in = MEDIUM
-
-    def _judge(self):
-        return [
-            self.judge_total("gde-05", "locomotion", e.GDE, e.OFFLINE),
-            self.judge_tasks("gde-02", "all", "antmaze", e.GDE, [e.OFFLINE]),
-        ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("grid")
-    patch.setenv("O2OKIT_HOME", str(folder))
-    patch.setenv("O2OKIT_RUNS", str(folder / "runs"))
-    patch.setenv("O2OKIT_DATA_DIR", str(folder / "data"))
-    yield folder
-    patch.undo()
 
 
 @pytest.fixture(scope="module")
@@ -305,151 +256,6 @@ def test_one_task_may_be_given_by_its_name_and_twice_is_once(folder):
     assert Tiny(profile="smoke", tasks=[HOPPER, HOPPER]).tasks == [HOPPER]
 
 
-# --- claims, on made-up scores --------------------------------------------------------------------
-UP, DOWN, NOISE = [50, 51, 52, 51, 50], [10, 11, 12, 11, 10], [10, 90, 30, 80, 40]
-
-
-def made_up(scores, profile="laptop"):
-    """A study whose scores are given: task -> label -> score of each seed."""
-
-    class MadeUp(Tiny):
-        def scores(self, task, entry):
-            return np.array(scores[task][entry.label], dtype=float)
-
-    return MadeUp(profile=profile, tasks=list(scores), seeds=5)
-
-
-def verdict_on_total(lhs, *others, profile="laptop"):
-    entries = (e.QDAGGER, e.PEX)[: len(others)]
-    scores = {"GDE": lhs} | {entry.label: o for entry, o in zip(entries, others, strict=True)}
-    study = made_up({HOPPER: scores, WALKER: scores}, profile)
-    return study.judge_total("gde-05", "locomotion", e.GDE, *entries)
-
-
-@pytest.mark.parametrize(
-    ("sides", "verdict"),
-    [
-        ((UP, DOWN), "supported"),
-        ((DOWN, UP), "contradicted"),
-        ((UP, NOISE), "undecided"),
-        ((UP, DOWN, DOWN), "supported"),
-        ((UP, DOWN, NOISE), "undecided"),
-        ((NOISE, DOWN, UP), "undecided"),
-        ((DOWN, NOISE, UP), "contradicted"),
-    ],
-)
-def test_a_total_must_be_above_each_of_the_others(folder, sides, verdict):
-    row = verdict_on_total(*sides)
-    assert row["verdict"] == verdict
-    assert row["reason"].endswith("sum of 2 of 9 tasks")
-
-
-def test_smoke_is_never_judged_and_neither_is_a_group_that_was_not_run(folder):
-    assert verdict_on_total(UP, DOWN, profile="smoke")["verdict"] == "not run"
-    study = made_up({HOPPER: {"GDE": UP, "Offline": DOWN}})
-    row = study.judge_total("gde-06", "antmaze", e.GDE, e.OFFLINE)
-    assert (row["verdict"], row["reason"][-19:]) == ("not run", "sum of 0 of 6 tasks")
-    for rule in ("some", "most", "all"):
-        row = study.judge_tasks("gde-02", rule, "antmaze", e.GDE, [e.OFFLINE])
-        assert (row["verdict"], row["reason"]) == ("not run", "none of its tasks was run")
-
-
-@pytest.mark.parametrize(
-    ("rule", "tasks", "verdict"),
-    [
-        ("some", (UP, DOWN), "supported"),
-        ("most", (UP, DOWN), "contradicted"),
-        ("all", (UP, DOWN), "contradicted"),
-        ("some", (DOWN, DOWN), "contradicted"),
-        ("all", (UP, UP), "supported"),
-    ],
-)
-def test_a_claim_about_tasks_counts_them(folder, rule, tasks, verdict):
-    middle = [30, 31, 32, 31, 30]
-    scores = {
-        name: {"GDE": ours, "Offline": middle, "PEX": DOWN if ours is UP else UP}
-        for name, ours in zip((HOPPER, WALKER), tasks, strict=True)
-    }
-    study = made_up(scores)
-    for others in ([e.OFFLINE], [e.OFFLINE, e.PEX]):
-        assert study.judge_tasks("gde-01", rule, "", e.GDE, others)["verdict"] == verdict
-    random = study.judge_tasks("gde-01", rule, [WALKER], e.GDE, [e.OFFLINE])
-    assert random["verdict"] == ("supported" if tasks[1] is UP else "contradicted")
-
-
-def test_on_a_task_a_method_must_beat_every_other(folder):
-    one = {"GDE": UP, "Offline": DOWN, "PEX": NOISE, "IQL": [60, 61, 62, 61, 60]}
-    study = made_up({HOPPER: one})
-    others = [e.OFFLINE, e.PEX, e.IQL]
-    assert study.judge_tasks("gde-01", "most", "", e.GDE, others[:1])["verdict"] == "supported"
-    assert study.judge_tasks("gde-01", "most", "", e.GDE, others[:2])["verdict"] == "undecided"
-    assert study.judge_tasks("gde-01", "most", "", e.GDE, others)["verdict"] == "contradicted"
-
-
-def test_seeds_are_paired_where_both_start_from_the_same_agent(folder):
-    low, high = [0, 20, 40, 60, 80], [1, 22, 41, 62, 81]
-    study = made_up({HOPPER: {"GDE": high, "Offline": low, "FromScratch": low, "AWAC": low}})
-
-    def judged(rhs):
-        return study.judge_total("gde-05", "locomotion", e.GDE, rhs)["verdict"]
-
-    assert judged(e.OFFLINE) == "supported"
-    assert judged(e.SCRATCH) == judged(e.AWAC) == "undecided"
-
-
-def test_spreads_and_interquartile_means_are_numbers_per_seed(folder):
-    study = made_up({HOPPER: {"GDE": [0, 10, 20, 30, 40]}, WALKER: {"GDE": [5, 5, 5, 5, 5]}})
-    assert study.spread(e.GDE, "").tolist() == [10, 5, 0, 5, 10]
-    assert study.spread(e.GDE, [HOPPER]).tolist() == [20, 10, 0, 10, 20]
-    assert study.middle(e.GDE, "").tolist() == [2.5, 7.5, 12.5, 17.5, 22.5]
-    sides = {"wide": (np.array(UP), np.array(DOWN)), "narrow": (np.array(DOWN), np.array(UP))}
-    assert study.judge_sides("gde-41", "some", sides)["verdict"] == "supported"
-    assert study.judge_sides("gde-41", "all", sides)["verdict"] == "contradicted"
-
-
-def verdict(letter):
-    names = {"s": "supported", "c": "contradicted", "u": "undecided", "n": "not run"}
-    return ClaimVerdict(ClaimOutcome(names[letter]), None, None, f"because {letter}")
-
-
-@pytest.mark.parametrize(
-    ("rule", "each", "outcome"),
-    [
-        ("some", "sc", "supported"),
-        ("some", "su", "supported"),
-        ("some", "cc", "contradicted"),
-        ("some", "cu", "undecided"),
-        ("some", "cn", "contradicted"),
-        ("most", "ssc", "supported"),
-        ("most", "sccn", "contradicted"),
-        ("most", "ssun", "supported"),
-        ("most", "sc", "contradicted"),  # half is not most
-        ("most", "su", "undecided"),
-        ("most", "suc", "undecided"),
-        ("most", "s", "supported"),
-        ("all", "ss", "supported"),
-        ("all", "ssn", "supported"),
-        ("all", "sc", "contradicted"),
-        ("all", "uc", "contradicted"),
-        ("all", "su", "undecided"),
-        *[(rule, each, "not run") for rule in ("some", "most", "all") for each in ("", "nn")],
-    ],
-)
-def test_rules_over_tasks(rule, each, outcome):
-    verdicts = {f"task {i}": verdict(letter) for i, letter in enumerate(each)}
-    found = over_tasks(verdicts, rule)
-    assert found.verdict == outcome
-    run = [name for name, letter in zip(verdicts, each, strict=True) if letter != "n"]
-    if run:
-        assert found.reason.startswith(f"{rule} of {len(run)} comparisons: ")
-        assert all(f"{name}: because" in found.reason for name in run)
-
-
-def test_an_unknown_rule_is_refused():
-    with pytest.raises(UserError, match=r"unknown rule 'many'.*some, most, all"):
-        over_tasks({"task": verdict("s")}, "many")
-
-
 # --- tables ---------------------------------------------------------------------------------------
 def test_a_table_sums_only_what_is_complete_and_averages_over_groups():
     rows = [
@@ -464,65 +270,3 @@ def test_a_table_sums_only_what_is_complete_and_averages_over_groups():
     assert list(table.index) == ["a", "b", "c", "first, 2 of 3", "mean, 3 of 4"]
     assert table["x"].tolist() == ["1.0 ± 0.5 (10.0)", "2.0", "6.0 (1.0)", "3.0", "3.0"]
     assert table["y"].tolist() == ["3.0 (1.0)", "", "4.0 (2.0)", "", ""]
-
-
-# --- what GDE's sections declare ------------------------------------------------------------------
-GRIDS = [cls for cls in SECTIONS if issubclass(cls, GridStudy) and cls.key.startswith("gde/")]
-TABLES = [
-    (cls, name)
-    for cls in GRIDS
-    for name, panel in cls.panels.items()
-    if not (panel.curves or panel.aggregate) and name.startswith("table")
-]
-
-
-@pytest.mark.parametrize(("cls", "name"), TABLES, ids=lambda value: getattr(value, "key", value))
-def test_every_column_of_a_table_meets_its_published_cells(cls, name):
-    panel, printed = cls.panels[name], values.scores("gde", name)
-    assert set(printed["method"]) <= {entry.published for entry in panel.entries}
-    tasks = panel.tasks or [task for group in cls.groups.values() for task in group]
-    for entry in panel.entries:
-        assert entry.published, f"{entry.label} has no published name"
-        where = [t for t in tasks if entry.family in ("", o2okit.tasks.task(t).family)]
-        assert [t for t in where if math.isnan(published("gde", name, t, entry)[0])] == []
-    run = {t for entry in panel.entries for t in tasks}
-    assert set(printed["task"]) <= run
-
-
-def test_a_published_value_may_be_another_artefacts():
-    entry = e.renamed(e.ON_IQL, "OnIQL", "table_9:on_iql (250k)")
-    assert published("gde", "table_5", MAZE, entry) == (94.8, 2.4)
-    assert math.isnan(published("gde", "table_5", MAZE, e.ON_IQL)[0])
-    assert math.isnan(published("gde", "table_5", MAZE, e.renamed(e.ON_IQL, "OnIQL", ""))[0])
-
-
-@pytest.mark.parametrize("cls", GRIDS, ids=lambda cls: cls.key)
-def test_labels_of_a_panel_are_different_and_profiles_run_tasks_of_the_paper(cls):
-    for panel in cls.panels.values():
-        assert len({entry.label for entry in panel.entries}) == len(panel.entries)
-    named = {task for group in cls.groups.values() for task in group}
-    assert set(cls.amounts) == {"smoke", "laptop", "paper"}
-    for amount in cls.amounts.values():
-        assert set(amount.tasks) <= named | {cls.stand_in}
-    assert set(cls.amounts["paper"].tasks) == named
-
-
-def test_every_claim_of_the_tables_is_judged_once(folder, no_mazes):
-    judged = [row["claim_id"] for cls in GRIDS for row in made_up_claims(cls)]
-    numbers = [int(key.removeprefix("gde-")) for key in judged if key.startswith("gde-")]
-    assert sorted(numbers) == [*range(1, 11), *range(14, 35), 40, 41, 42]
-
-
-def made_up_claims(cls):
-    class Without(cls):
-        def scores(self, task, entry):
-            return np.zeros(len(self.seeds))
-
-        def tasks_of(self, artefact):
-            return []
-
-    return Without(profile="smoke")._judge()
-
-
-def test_horizons_are_gdes_own_and_others():
-    assert [dict(entry.method_hyper)["n"] for entry in n_step.HORIZONS] == [1, 3, 5, 10]

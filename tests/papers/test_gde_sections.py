@@ -48,14 +48,14 @@ def test_labels_of_a_panel_are_different_and_profiles_run_tasks_of_the_paper(cls
     named = {task for group in cls.groups.values() for task in group}
     assert set(cls.amounts) == {"smoke", "laptop", "paper"}
     for amount in cls.amounts.values():
-        assert set(amount.tasks) <= named | {cls.stand_in}
+        assert set(amount.tasks) <= named | {cls.stand_in, *amount.instead.values()}
     assert set(cls.amounts["paper"].tasks) == named
 
 
-def test_every_claim_of_the_tables_is_judged_once(folder):
+def test_every_claim_is_judged_once(folder):
     judged = [row["claim_id"] for cls in GRIDS for row in made_up_claims(cls)]
     numbers = [int(key.removeprefix("gde-")) for key in judged if key.startswith("gde-")]
-    assert sorted(numbers) == [*range(1, 11), *range(14, 35), 40, 41, 42]
+    assert sorted(numbers) == [*range(1, 35), *range(37, 43)]  # 35: Atari, 36: the toy maze
 
 
 def made_up_claims(cls):

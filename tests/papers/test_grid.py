@@ -11,6 +11,7 @@ from tiny_grid import HOPPER, MAZE, MEDIUM, ONLINE_STEPS, TINY, WALKER, Tiny
 import o2okit
 from o2okit import UserError
 from o2okit.papers import SECTIONS, grid, values
+from o2okit.papers import parameters as p
 from o2okit.papers.gde import entries as e
 from o2okit.papers.gde import long
 from o2okit.papers.grid import Amounts
@@ -48,7 +49,7 @@ def test_equal_entries_are_equal_runs_in_every_section(folder, monkeypatch):
         cls = next(cls for cls in SECTIONS if cls.key == f"gde/{name}")
         monkeypatch.setattr(cls, "amounts", {"smoke": TINY})
         monkeypatch.setattr(cls, "stand_in", HOPPER)
-        given = cls.parameters | {"tasks": grid.names([HOPPER, WALKER])}
+        given = cls.parameters | {"tasks": p.names([HOPPER, WALKER], doc="tasks")}
         monkeypatch.setattr(cls, "parameters", given)
         found[name] = cls(profile="smoke", tasks=[HOPPER])
     ids = {

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import o2okit
 from o2okit.errors import UserError
-from o2okit.profiles import PROFILES
 
 EXTRA = ("h5py", "mujoco")  # of the extra ``data``
 
@@ -49,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from o2okit import cli_batch, cli_data, cli_kit
+
     parser = argparse.ArgumentParser(
         prog="o2okit", description="Replications of offline-to-online RL papers."
     )
@@ -56,23 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     command = commands.add_parser("list", help="papers, sections, artefacts and their status")
-    command.add_argument("--paper", help="only this paper")
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--paper", help="only this paper")
+    what.add_argument(
+        "--methods", action="store_true", help="which method goes with which backbone"
+    )
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(command=_list)
 
-    command = commands.add_parser("run", help="run a section's notebook")
-    command.add_argument("section", help="for instance gde/toy_maze; `o2okit list` shows them")
-    command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
-    command.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        metavar=("NAME", "VALUE"),
-        action="append",
-        default=[],
-        help="a parameter of the notebook; may be given again",
-    )
-    command.set_defaults(command=_run)
+    cli_batch.add_commands(commands)
 
     command = commands.add_parser("status", help="what the run store holds")
     command.set_defaults(command=_status)
@@ -85,8 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(command=_claims)
 
-    from o2okit import cli_data, cli_kit
-
     cli_kit.add_data_commands(cli_data.add_commands(commands))
     cli_kit.add_commands(commands)
 
@@ -96,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(args: argparse.Namespace) -> int:
+    if args.methods:
+        return _list_methods(args)
     from o2okit.papers import STUDIES, overview, values
 
     if args.paper is not None:
@@ -123,32 +116,21 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run(args: argparse.Namespace) -> int:
-    from o2okit.papers import study_class
-    from o2okit.papers.parameters import parse
+def _list_methods(args: argparse.Namespace) -> int:
+    import pandas as pd
 
-    study_class(args.section)  # before the slow imports: a misspelt section is refused at once
-    values = {}
-    for name, text in args.parameter:
-        if name in values:
-            raise UserError(f"parameter {name!r} is given twice.")
-        values[name] = parse(text)
-    if args.profile is not None:
-        if "profile" in values:
-            raise UserError("profile is given twice: with --profile and with -p.")
-        values["profile"] = args.profile
-    try:
-        from o2okit.batch.notebook import NotebookFailed, run_notebook
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"running notebooks needs {error.name}. Install the extra: pip install 'o2okit[notebook]'."
-        ) from error
-    try:
-        output = run_notebook(args.section, values)
-    except NotebookFailed as failure:
-        print(f"o2okit: {failure}", file=sys.stderr)
-        return 1
-    print(f"executed notebook: {output}")
+    from o2okit.backbones import BACKBONES
+    from o2okit.methods import METHODS
+
+    fits = {
+        name: [method.fits(backbone) for backbone in BACKBONES] for name, method in METHODS.items()
+    }
+    if args.json:
+        table = {name: dict(zip(BACKBONES, row, strict=True)) for name, row in fits.items()}
+        print(json.dumps(table, indent=2))
+        return 0
+    table = pd.DataFrame.from_dict(fits, orient="index", columns=list(BACKBONES))
+    print(table.replace({True: "yes", False: "-"}).to_string())
     return 0
 
 

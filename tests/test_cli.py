@@ -10,7 +10,9 @@ import torch
 from filelock import FileLock
 
 import o2okit
+from o2okit.backbones import BACKBONES
 from o2okit.cli import main
+from o2okit.methods import METHODS
 from o2okit.papers import STUDIES, values
 
 ROOT = Path(__file__).parents[1]
@@ -141,6 +143,20 @@ def test_an_artefact_is_not_taken_for_another_whose_number_begins_alike(capsys, 
     assert rows["table_1"] == "no notebook yet"
     assert rows["table_10"] == "not made yet"
     assert "figure_2" not in rows  # its parts are figure_2a, figure_2b, ...
+
+
+def test_list_methods_shows_which_backbones_each_is_defined_for(capsys):
+    assert main(["list", "--methods"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    table = {
+        name: dict(zip(head.split(), cells, strict=True)) for name, *cells in map(str.split, rows)
+    }
+    assert set(table) == set(METHODS)
+    assert table["gde"]["iql"] == table["naive"]["bc"] == "yes"
+    assert table["gde"]["bc"] == table["bp-iql"]["td3+bc"] == "-"
+    assert main(["list", "--methods", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["reiql"] == {name: name == "iql" for name in BACKBONES}
 
 
 # --- claims, report -------------------------------------------------------------------------------
@@ -340,6 +356,63 @@ def test_a_malformed_run_is_refused_before_a_kernel_starts(
     assert [entry.name for entry in home.iterdir()] == ["notebooks"]
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name sections, or a paper with --paper"),
+        ([SECTION, "--paper", "gde"], "name sections, or a paper with --paper"),
+        (["--paper", "gdf"], "unknown paper 'gdf'. Did you mean 'gde'?"),
+        ([SECTION, "gde/table"], "unknown section 'gde/table'."),
+        (["--paper", "gde", "--profile", "tiny"], "unknown profile 'tiny'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_sections_that_do_not_exist_are_refused(capsys, kernels, command, arguments, said):
+    assert said in refused(capsys, command, *arguments)
+    assert kernels == []
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_paper_without_sections_is_refused_with_those_that_have_some(
+    capsys, monkeypatch, command
+):
+    for key in [key for key in STUDIES if key.startswith("samg/")]:
+        monkeypatch.delitem(STUDIES, key)
+    message = refused(capsys, command, "--paper", "samg")
+    assert "paper 'samg' has no sections yet" in message
+    assert "gde" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--paper", "gde", "--workers", "0"], "--workers must be at least 1; got 0."),
+        (["--paper", "gde", "--workers", "-2"], "got -2."),
+        ([SECTION, "--workers", "2"], "--workers is for several sections"),
+        (["--paper", "gde", "-p", "sweep_seeds", "2"], "unknown parameter 'sweep_seeds'"),
+        (["--paper", "gde", "-p", "seeds", "0"], f"{SECTION}: seeds must be"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_malformed_batch_is_refused_before_a_process_starts(
+    capsys, home, monkeypatch, arguments, said
+):
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: started.append(args))
+    assert said in refused(capsys, "run", *arguments)
+    assert started == []
+    assert [entry.name for entry in home.iterdir()] == ["notebooks"]
+
+
+def test_where_no_section_has_data_nothing_is_started(capsys, monkeypatch):
+    monkeypatch.setattr("o2okit.papers.grid.why_not", lambda task, source: "no data here")
+    message = refused(capsys, "run", "gde/ablations", "gde/exploration")
+    assert message.count("no data here") == 2
+    assert main(["plan", "gde/ablations", "--profile", "smoke"]) == 0
+    assert "gde/ablations can't be run: " in capsys.readouterr().out
+
+
 def test_a_run_of_an_unknown_section_is_refused_with_those_that_exist(capsys, kernels):
     message = refused(capsys, "run", "gde/toy-maze")
     assert f"Did you mean '{SECTION}'?" in message
@@ -388,7 +461,8 @@ def test_without_the_notebook_extra_a_run_says_how_to_install_it(capsys, monkeyp
     [
         ([], "arguments are required: COMMAND"),
         (["replicate"], "invalid choice"),
-        (["run"], "arguments are required: section"),
+        (["run", SECTION, "--workers", "many"], "invalid int value"),
+        (["list", "--paper", "gde", "--methods"], "not allowed with argument"),
         (["run", SECTION, "-p", "seeds"], "expected 2 arguments"),
         (["run", SECTION, "--seeds", "3"], "unrecognized arguments"),
     ],

@@ -28,6 +28,7 @@ RANKS = {
     "comparison": 8,
     "cli_kit": 9,
     "cli": 9,
+    "cli_batch": 9,
     "cli_data": 9,
     "doctor": 9,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +18,22 @@ from papermill.exceptions import PapermillExecutionError
 from o2okit import paths
 from o2okit.errors import UserError
 from o2okit.papers import study_class
+from o2okit.papers.study import Study
 from o2okit.profiles import default_profile
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # IPython's tracebacks are made for terminals
 
 
 class NotebookFailed(Exception):  # noqa: N818 - a result, reported with its place
-    """A cell raised or the kernel died; ``output`` is the notebook as far as it came."""
+    """A cell raised or the kernel died; ``output`` is the notebook as far as it came.
+
+    ``traceback`` is the cell's, empty where the kernel died.
+    """
 
     def __init__(self, key: str, output: Path, error: PapermillExecutionError | str) -> None:
-        self.output = output
+        self.output, self.traceback = output, ""
         if isinstance(error, PapermillExecutionError):
+            self.traceback = COLOUR.sub("", "\n".join(error.traceback))
             error = f"cell In [{error.exec_count}] raised {error.ename}: {error.evalue}"
         super().__init__(f"{key}: {error}\nThe notebook as far as it came: {output}")
 
@@ -36,6 +44,13 @@ def notebook_path(key: str) -> Path:
     if not path.is_file():
         raise UserError(f"{path} is missing; it belongs to section {key!r}. Restore it from git.")
     return path
+
+
+def executed_path(study: Study) -> Path:
+    """Where a study's executed notebook lies: ``runs/notebooks/<key>.<profile>.ipynb``."""
+    name = ".".join(filter(None, (study.key, study.profile, study.variant)))
+    # Absolute: papermill and the kernel work in the notebook's folder.
+    return (paths.runs() / "notebooks" / f"{name}.ipynb").resolve()
 
 
 def declared_parameters(path: Path) -> set[str]:
@@ -95,7 +110,7 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
         key: ``paper/section``.
         values: typed parameters; what is left out keeps the notebook's default. The profile's is
             ``O2OKIT_PROFILE`` where that is set.
-        output: the executed notebook; default ``runs/notebooks/<key>.<profile>.ipynb``.
+        output: the executed notebook; default ``executed_path``.
 
     Returns:
         The executed notebook.
@@ -111,10 +126,7 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
         raise UserError(f"{path}: the parameters cell does not assign {', '.join(missing)}.")
     # What the notebook's first cell does; here it costs no kernel to be refused.
     study = cls(**{"profile": default_profile(), **values})
-    if output is None:
-        name = ".".join(filter(None, (key, study.profile, study.variant)))
-        output = paths.runs() / "notebooks" / f"{name}.ipynb"
-    output = output.resolve()  # papermill and the kernel work in the notebook's folder
+    output = executed_path(study) if output is None else output.resolve()
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -105,8 +105,8 @@ class GridStudy(Judging, Study):
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
         """The dataset of each task; the kit's are built where there are no others."""
-        source, rows = self.given["source"], self.amount.rows
-        return {name: dataset(name, source=source, rows=rows) for name in self.tasks}
+        how = {"source": self.given["source"], "rows": self.amount.rows, "build": self.building}
+        return {name: dataset(name, **how) for name in self.tasks}
 
     def offline(self, task: str, entry: Entry, seed: int) -> RunSpec:
         """The pre-training of an entry."""

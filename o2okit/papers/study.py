@@ -29,12 +29,15 @@ class Study(ABC):
         title: the section's title in the paper.
         artefacts: name -> caption of every figure and table the study makes.
         parameters: what the notebook's parameters cell holds.
+        building: an instance with ``False`` counts its runs without building a dataset for it: those of a
+            dataset that is missing are specs on a stand-in.
     """
 
     key: ClassVar[str]
     title: ClassVar[str]
     artefacts: ClassVar[Mapping[str, str]]
     parameters: ClassVar[Mapping[str, p.Parameter]] = {"profile": p.PROFILE, "device": p.DEVICE}
+    building: bool = True
 
     def __init__(self, **parameters: Any) -> None:
         given = p.check_all(self.parameters, parameters)
@@ -143,7 +146,7 @@ class Study(ABC):
     def files(self) -> list[Path]:
         """What was written so far."""
         files = [self._folder() / name for names in self._written.values() for name in names]
-        return [*files, self._record_file()] if self._record_file().is_file() else files
+        return [*files, self.record_file()] if self.record_file().is_file() else files
 
     def label(self, artefact: str | None = None) -> str:
         """One line for every figure: dataset and source, profile, seeds."""
@@ -184,7 +187,8 @@ class Study(ABC):
     def _stem(self, name: str) -> str:
         return f"{name}.{self.variant}" if self.variant else name
 
-    def _record_file(self) -> Path:
+    def record_file(self) -> Path:
+        """Where ``claims()`` writes what the results are and where they come from."""
         return self._folder() / f"{self._stem(self.section)}.json"
 
     def _record(self, claims: list[dict[str, Any]]) -> None:
@@ -212,4 +216,4 @@ class Study(ABC):
             },
             "environment": environment(resolve_device(self.device)),
         }
-        artefacts.write_record(self._record_file(), record)
+        artefacts.write_record(self.record_file(), record)

@@ -85,23 +85,30 @@ class Cohort:
     # --- one step ---------------------------------------------------------------------------------
     def advance(self) -> None:
         """One update offline; one environment step and its updates online."""
-        spec = self.specs[0]
         self.method.step = self.step
         if self.online:
-            self._interact()
-        due = self.step >= spec.learning_starts and self.step % spec.update_every == 0
-        if not self.online or (due and self.method.learns()):
-            for update in range(spec.updates_per_step):
-                self._update(self.streams.at(self.step * spec.updates_per_step + update))
+            self.interact()
+        updates = self.updates_at(self.step)
+        for update in range(updates):
+            self.learn(self.streams.at(self.step * updates + update))
         self.step += 1
 
-    def _update(self, draws: Draws) -> None:
+    def updates_at(self, step: int) -> int:
+        """How many updates there are at a step; the method is told the step."""
+        spec, self.method.step = self.specs[0], step
+        due = step >= spec.learning_starts and step % spec.update_every == 0
+        learns = not self.online or (due and self.method.learns())
+        return spec.updates_per_step if learns else 0
+
+    def learn(self, draws: Draws) -> None:
+        """One update, with the random numbers ``draws``."""
         self.method.draws = draws
         batch = self.agent.prepare(self.method.sample(self.replay))
         batch = batch._replace(reward=self.method.reward(batch))
         self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch)
 
-    def _interact(self) -> None:
+    def interact(self) -> None:
+        """One step of every run's environment."""
         obs = torch.from_numpy(self.obs).to(self.device)
         action = self.method.act(obs, self.streams.at(self.step))
         action = action.nan_to_num()  # a diverged run goes on and is recorded as such
@@ -191,7 +198,12 @@ class Cohort:
 
 
 def evaluate(
-    method: Naive, task: Task, seeds: Sequence[int], episodes: int, stream: str
+    method: Naive,
+    task: Task,
+    seeds: Sequence[int],
+    episodes: int,
+    stream: str,
+    most: int | None = None,
 ) -> list[dict[str, Any]]:
     """Episodes of what a method has learnt, all at once; touches no training state.
 
@@ -201,6 +213,7 @@ def evaluate(
         seeds: one per run.
         episodes: of each run.
         stream: what the random numbers are for: equal ones give equal starts.
+        most: steps after which episodes are given up, for those who only time them.
 
     Returns:
         Per run the mean ``return`` and ``length`` and the share of episodes per outcome.
@@ -211,7 +224,7 @@ def evaluate(
     returns, lengths = np.zeros(len(keys)), np.zeros(len(keys), dtype=int)
     outcome = np.zeros(len(keys), dtype=int)
     alive, step = np.ones(len(keys), dtype=bool), 0
-    while alive.any():
+    while alive.any() and step != most:
         grid = torch.from_numpy(obs).view(runs, -1, *obs.shape[1:]).to(method.device)
         actions = method.greedy(grid, streams.at(step)).nan_to_num().flatten(0, 1).cpu().numpy()
         obs, reward, terminated, truncated, info = env.step(actions, alive)

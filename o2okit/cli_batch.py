@@ -1,0 +1,127 @@
+"""Whole papers: ``run`` and ``plan``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from o2okit.errors import UserError
+from o2okit.profiles import PROFILES, check_profile, default_profile
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Adds ``run`` and ``plan``."""
+    command = commands.add_parser(
+        "run",
+        help="run a section's notebook, several, or a paper's",
+        description="One section is executed here and now. Of several, those whose results stand are left "
+        "alone, and each of the others has a process of its own.",
+    )
+    _add_sections(command)
+    command.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        metavar=("NAME", "VALUE"),
+        action="append",
+        default=[],
+        help="a parameter of the notebooks; may be given again",
+    )
+    command.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="of several, how many at once (default 1; two trainings on two cores slow each other down)",
+    )
+    command.add_argument("--again", action="store_true", help="also those whose results stand")
+    command.set_defaults(command=_run)
+
+    command = commands.add_parser(
+        "plan",
+        help="how many runs, updates and steps are still to do, and about how long they take",
+    )
+    _add_sections(command)
+    command.set_defaults(command=_plan)
+
+
+def _add_sections(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "section", nargs="*", help="for instance gde/toy_maze; `o2okit list` shows them"
+    )
+    command.add_argument("--paper", help="all sections of a paper")
+    command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
+
+
+def _sections(args: argparse.Namespace) -> list[str]:
+    """The sections that are named. Raises ``UserError`` for one that does not exist."""
+    from o2okit.papers import STUDIES, study_class, values
+
+    if bool(args.section) == (args.paper is not None):
+        raise UserError("name sections, or a paper with --paper; `o2okit list` shows both.")
+    for key in args.section:
+        study_class(key)
+    if args.paper is None:
+        return list(dict.fromkeys(args.section))
+    values.claims(args.paper)  # refuses a paper that does not exist
+    if found := [key for key in STUDIES if key.startswith(f"{args.paper}/")]:
+        return found
+    others = ", ".join(dict.fromkeys(key.split("/")[0] for key in STUDIES))
+    raise UserError(f"paper {args.paper!r} has no sections yet. Those that have: {others}.")
+
+
+def _run(args: argparse.Namespace) -> int:
+    keys = _sections(args)  # before the slow imports: a misspelt section is refused at once
+    values = _values(args)
+    try:
+        from o2okit.batch.notebook import NotebookFailed, run_notebook
+        from o2okit.batch.sections import run_sections, summary
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"running notebooks needs {error.name}. Install the extra: pip install 'o2okit[notebook]'."
+        ) from error
+    if args.paper is None and len(keys) == 1:
+        if args.workers is not None:
+            raise UserError("--workers is for several sections, or --paper.")
+        try:
+            output = run_notebook(keys[0], values)
+        except NotebookFailed as failure:
+            print(f"o2okit: {failure}", file=sys.stderr)
+            return 1
+        print(f"executed notebook: {output}")
+        return 0
+    values = {"profile": default_profile(), **values}
+    workers = 1 if args.workers is None else args.workers
+    done = run_sections(keys, values, workers=workers, again=args.again)
+    print(summary(done))
+    states = {section.state for section in done}
+    return 130 if "interrupted" in states else 1 if "failed" in states else 0
+
+
+def _values(args: argparse.Namespace) -> dict[str, Any]:
+    """The notebooks' parameters as they were typed."""
+    from o2okit.papers.parameters import parse
+
+    values = {}
+    for name, text in args.parameter:
+        if name in values:
+            raise UserError(f"parameter {name!r} is given twice.")
+        values[name] = parse(text)
+    if args.profile is not None:
+        if "profile" in values:
+            raise UserError("profile is given twice: with --profile and with -p.")
+        values["profile"] = args.profile
+    return values
+
+
+def _plan(args: argparse.Namespace) -> int:
+    keys = _sections(args)
+    profile = default_profile() if args.profile is None else check_profile(args.profile)
+    from o2okit.batch.plan import plan, text
+
+    def tell(what: str) -> None:
+        if sys.stderr.isatty():
+            print(what, file=sys.stderr)
+
+    print(text(plan(keys, {"profile": profile}, tell=tell), profile))
+    return 0

@@ -68,6 +68,8 @@ def started(home, *arguments):
         text=True,
         env={**environment, "O2OKIT_HOME": str(home), "O2OKIT_DATA_DIR": str(home / "data")},
         start_new_session=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C, and so their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -417,7 +417,7 @@ def test_where_no_section_has_data_nothing_is_started(capsys, monkeypatch):
 
 def test_a_run_of_an_unknown_section_is_refused_with_those_that_exist(capsys, kernels):
     message = refused(capsys, "run", "gde/toy-maze")
-    assert f"Did you mean '{SECTION}'?" in message
+    assert f"Did you mean '{SECTION}'" in message
     assert kernels == []
 
 

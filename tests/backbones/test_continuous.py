@@ -90,7 +90,8 @@ def test_a_run_is_the_same_alone_and_among_others(name):
                 agent.load_state(state)
                 streams = Streams(seeds, "offline")
             batch = minibatch(1, step)
-            many = Batch(*(field.expand(len(seeds), *field.shape[1:]) for field in batch))
+            known = {name: field for name, field in batch._asdict().items() if field is not None}
+            many = Batch(**{k: v.expand(len(seeds), *v.shape[1:]) for k, v in known.items()})
             agent.update(many, streams.at(step))
         return agent.state()
 

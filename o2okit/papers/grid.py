@@ -23,12 +23,15 @@ from o2okit.papers.declarations import Amounts, Entry, Panel
 from o2okit.papers.judging import Judging
 from o2okit.papers.study import Study
 from o2okit.report import panels, tables, verdicts
+from o2okit.report.artefacts import ranges
 from o2okit.report.curves import curve_statistic
 from o2okit.report.statistics import bootstrap_interval, iqm
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import RunSpec, protocol
 from o2okit.training.obtain import dataset, why_not
+
+MOST_NAMES = 3  # of datasets that a figure's last line has room for
 
 __all__ = ["Amounts", "Entry", "GridStudy", "Panel", "published"]
 
@@ -344,12 +347,18 @@ class GridStudy(Judging, Study):
         return [self.amount.online_steps * length for length in sorted(lengths)]
 
     def label(self, artefact: str | None = None) -> str:
-        """As ``Study.label``, with the amounts."""
+        """As ``Study.label``, with the amounts; the datasets are those of the artefact's tasks."""
+        tasks = (self.tasks_of(artefact) if artefact else []) or self.tasks
+        data = [self.datasets[task] for task in tasks]
+        few = ", ".join(each.name for each in data)
+        sources = ", ".join(sorted({each.source for each in data}))
         online = " or ".join(f"{steps:,}" for steps in self.online_steps(artefact))
-        steps = f"{self.amount.offline_steps:,} offline, {online} online"
-        own = self.named("")
-        note = "".join(f" · {name} stands in" for name in self.tasks if name not in own)
-        return super().label(artefact).replace(" · seeds", f", steps: {steps} · seeds") + note
+        return (
+            f"data {few if len(data) <= MOST_NAMES else f'{len(data)} datasets'} (source: {sources}) · "
+            f"profile {self.profile}, steps: {self.amount.offline_steps:,} offline, {online} online · "
+            f"seeds {ranges(self.seeds_of(artefact))}"
+            + "".join(f" · {name} stands in" for name in tasks if name not in self.named(""))
+        )
 
 
 def published(paper: str, artefact: str, task: str, entry: Entry) -> tuple[float, float]:

@@ -222,9 +222,9 @@ def test_a_section_without_any_data_says_so_and_offers_its_stand_in(folder, no_m
 
 
 def test_a_figure_of_a_stand_in_says_so(folder, study, monkeypatch):
-    monkeypatch.setattr(study, "tasks", [HOPPER, MEDIUM])
     monkeypatch.setattr(study, "groups", {"locomotion": (HOPPER,)})
-    assert study.label().endswith(f" · {MEDIUM} stands in")
+    assert study.label().endswith(f" · {WALKER} stands in")
+    assert "stands in" not in study.label("seeds"), "whose task is the section's own"
 
 
 @pytest.mark.parametrize(
@@ -271,3 +271,17 @@ def test_a_table_sums_only_what_is_complete_and_averages_over_groups():
     assert list(table.index) == ["a", "b", "c", "first, 2 of 3", "mean, 3 of 4"]
     assert table["x"].tolist() == ["1.0 ± 0.5 (10.0)", "2.0", "6.0 (1.0)", "3.0", "3.0"]
     assert table["y"].tolist() == ["3.0 (1.0)", "", "4.0 (2.0)", "", ""]
+
+
+def test_a_figure_names_the_datasets_of_its_own_tasks_or_counts_them(study, monkeypatch):
+    both = ", ".join(study.datasets[task].name for task in (HOPPER, WALKER))
+    assert study.label().startswith(
+        f"data {both} (source: kit) · profile laptop, steps: 2 offline, "
+    )
+    assert study.label("seeds").startswith(f"data {study.datasets[HOPPER].name} (source: kit)")
+    assert study.label("maze").startswith(f"data {both} "), (
+        "of a figure that is not run: the study's"
+    )
+    monkeypatch.setattr(grid, "MOST_NAMES", 1)
+    assert study.label().startswith("data 2 datasets (source: kit) · profile laptop")
+    assert study.label().endswith("seeds 0-1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from o2okit.papers.study import Study
 from o2okit.training import RunSpec, RunStore
 from o2okit.training.obtain import STAND_IN
 from o2okit.training.pace import Calibration, Pace, kind
-from o2okit.training.train import resolve_device
+from o2okit.training.train import cohorts, resolve_device
 
 
 @dataclass
@@ -81,8 +81,8 @@ def plan(
         seen |= {spec.id for spec in mine}
         left.runs = len(mine)
         device = resolve_device(study.device)
-        for specs, done in _cohorts(mine, store):
-            left.cohorts += 1
+        for specs in cohorts(mine, store):
+            left.cohorts, done = left.cohorts + 1, store.folder(specs[0]).checkpoint_step()
             _add(left, specs, done, _measured(specs, done, device, paces, updates, tell))
     return found
 
@@ -107,14 +107,6 @@ def _with_starts(spec: RunSpec) -> Iterator[RunSpec]:
     if spec.start:
         yield from _with_starts(spec.start)
     yield spec
-
-
-def _cohorts(specs: Iterable[RunSpec], store: RunStore) -> list[tuple[list[RunSpec], int]]:
-    """What would be trained together, and the step at which it goes on."""
-    groups: dict[tuple[str, int], list[RunSpec]] = {}
-    for spec in specs:
-        groups.setdefault((spec.cohort, store.folder(spec).checkpoint_step()), []).append(spec)
-    return [(group, step) for (_, step), group in groups.items()]
 
 
 def _measured(

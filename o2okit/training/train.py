@@ -136,7 +136,7 @@ def train(
                     mine.append(spec)
             # Another process may have finished a run between the look and the lock.
             mine = [spec for spec in mine if not store.folder(spec).finished]
-            for cohort in _cohorts(mine, store):
+            for cohort in cohorts(mine, store):
                 _train_cohort(cohort, store, where, checkpoint_seconds, label)
         if len(mine) < len(missing):
             if not told:
@@ -159,7 +159,7 @@ def resolve_device(device: str) -> torch.device:
     return torch.device("cuda" if cuda else "cpu")
 
 
-def _cohorts(specs: Sequence[RunSpec], store: RunStore) -> list[list[RunSpec]]:
+def cohorts(specs: Sequence[RunSpec], store: RunStore) -> list[list[RunSpec]]:
     """Groups what can be trained together: the same configuration at the same step."""
     groups: dict[tuple[str, int], list[RunSpec]] = {}
     for spec in specs:

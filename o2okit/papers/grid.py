@@ -202,10 +202,6 @@ class GridStudy(Judging, Study):
         value = table[find_task(task).scored].to_numpy()
         return table.assign(score=normalised_score(task, value))
 
-    def metric(self, task: str, entry: Entry, seed: int, name: str) -> pd.DataFrame:
-        """A metric of a run's updates at its evaluations: step, and the column ``name``."""
-        return self.result(self.spec(task, entry, seed)).metrics()[["step", name]]
-
     def scores(self, task: str, entry: Entry) -> np.ndarray:
         """The score of each seed ``[seeds]``, by the paper's statistic for the family."""
         tuned = entry.method is not None or not entry.pretrained
@@ -270,8 +266,9 @@ class GridStudy(Judging, Study):
         for task in self.tasks_of(artefact):
             for entry in self.entries_of(artefact, task):
                 for seed in self.seeds:
-                    if panel.metric:
-                        curve = self.metric(task, entry, seed, panel.metric)
+                    if panel.metric or panel.before:
+                        spec, how = self.spec(task, entry, seed), panel.before
+                        curve = histories.history(self, spec, metric=panel.metric, before=how)
                     else:
                         shown = ["step", "score", "return", "length"]
                         curve = self.curve(task, entry, seed)[shown]

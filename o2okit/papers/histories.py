@@ -39,17 +39,9 @@ def history(
 
 
 def draw(study: GridStudy, artefact: str, caption: str) -> tuple[Figure, pd.DataFrame]:
-    """The figure of a panel with ``before`` or ``metric``, and the numbers in it."""
+    """The figure of a panel with ``before``, and the numbers in it."""
     panel, tasks = study.panels[artefact], study.tasks_of(artefact)
-    frame = pd.concat(
-        history(
-            study, study.spec(task, entry, seed), metric=panel.metric, before=panel.before
-        ).assign(task=task, entry=entry.label, seed=seed)
-        for task in tasks
-        for entry in study.entries_of(artefact, task)
-        for seed in study.seeds
-    )
-    frame = frame[["task", "entry", "seed", "step", panel.metric or "score"]]
+    frame = study.curves(artefact)
     found = {task: study.limit(artefact, task) for task in tasks}
     limits = {task: limit for task, limit in found.items() if limit is not None}
     figure = panels.histories(

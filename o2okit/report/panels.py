@@ -143,7 +143,7 @@ def histories(
         limits: task -> size beyond which the value counts as diverged. Diverged values differ by orders
             of magnitude: the axis is logarithmic then, on both sides of ±1.
     """
-    figure = curves(frame.rename(columns={value: "score"}), title)
+    figure = curves(frame, title, column=value)
     places = [place for place in figure.axes if place.get_visible()]
     if value != "score":
         places[0].set_ylabel(f"mean {value} of a minibatch")

@@ -97,7 +97,6 @@ def test_rho_falls_to_zero_over_the_budget():
 # --- the exploration loss -------------------------------------------------------------------------
 def test_the_loss_is_the_specs():
     """Q = 5, ρ = .3 and the spec's two Gaussians: L = -4.127890."""
-    kl = normal_kl(*(torch.tensor(v) for v in ([0.2, -0.5], [0.3, 0.5], [0.1, 0.0], [0.4, 0.25])))
     method = at(gde(), 0)
     teacher = torch.tensor([0.2, -0.5]), torch.tensor([0.3, 0.5]).log()
     behaviour = torch.tensor([0.1, 0.0]), torch.tensor([0.4, 0.25]).log()
@@ -119,7 +118,6 @@ def test_the_loss_is_the_specs():
     loss, metrics = method.exploration_loss(minibatch())
     assert loss.tolist() == pytest.approx([-4.127890] * 2, abs=1e-5)
     assert metrics["guidance"].tolist() == pytest.approx([0.3 * 2.907035] * 2, abs=1e-5)
-    assert kl.isfinite()
 
 
 @pytest.mark.parametrize("backbone", GDE.backbones)

@@ -4,7 +4,8 @@
 
 Numbered departures from the paper:
     1. The bonus has no value head and no discount of its own: it is added to the reward (GDE, 4.1).
-    2. Cells are one-hot and not standardised; other observations come standardised from the backbone.
+    2. Cells are one-hot and not standardised; other observations come standardised from the backbone,
+       except CQL's and Cal-QL's, which are raw. All of these are clipped at ±5.
     3. std(e) runs over every error seen so far, not over returns (specs/gde.md 3).
 """
 

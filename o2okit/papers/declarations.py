@@ -83,7 +83,6 @@ class Amounts:
         seeds: how many.
         method_hyper: method -> hyper-parameters that are scaled with the budget.
         hyper: backbone -> the same, from the pre-training on.
-        instead: task that is not run or has no data -> the one that panels show in its place.
     """
 
     tasks: tuple[str, ...]
@@ -96,4 +95,3 @@ class Amounts:
     seeds: int
     method_hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    instead: Mapping[str, str] = field(default_factory=dict)

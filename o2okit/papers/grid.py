@@ -45,8 +45,8 @@ class GridStudy(Judging, Study):
         groups: name -> the paper's tasks that are summed up.
         statistics: family of tasks -> statistic of a curve that is the score. An offline agent's is
             always its last one: that agent is what is fine-tuned.
-        stand_in: a task that may be run though the section is not about it: it shows the comparison where
-            there are no data for the section's own tasks, and is never judged.
+        stand_in: a task that the section is not about. Smoke runs it, and any profile where there are data
+            for none of its tasks: it shows the same comparison in their place, and is never judged.
     """
 
     panels: ClassVar[Mapping[str, Panel]]
@@ -86,14 +86,18 @@ class GridStudy(Judging, Study):
                 self.left_out[name] = reason
             else:
                 self.tasks.append(name)
-        others = dict.fromkeys(map(self.amount.instead.get, self.left_out))
-        self.tasks += [n for n in others if n and n not in self.tasks and not why_not(n, source)]
+        if not self.tasks and self.stand_in and not why_not(self.stand_in, source):
+            self.tasks.append(self.stand_in)
         if not self.tasks:
-            instead = f"tasks=[{self.stand_in!r}] shows the same comparison where there are data."
-            raise UserError(
-                f"study {self.key!r}: there are data for none of its tasks. {reason}"
-                + (f" Or: {instead} Nothing is judged by it." if self.stand_in else "")
-            )
+            raise UserError(f"study {self.key!r}: there are data for none of its tasks. {reason}")
+
+    def __repr__(self) -> str:
+        notes = [f"{self.stand_in} stands in"] if self.standing_in() else []
+        if self.left_out:
+            notes.append(f"left out for want of data: {', '.join(self.left_out)}")
+        shown = self.given | {"tasks": self.tasks}
+        given = ", ".join(f"{name} {value}" for name, value in shown.items())
+        return f"study {self.key}: {given}" + "".join(f"; {note}" for note in notes)
 
     def defaults(self, profile: str) -> dict[str, Any]:
         """The profile decides tasks and seeds."""
@@ -178,8 +182,11 @@ class GridStudy(Judging, Study):
 
     def run_for(self, task: str) -> str:
         """The task that panels show for one they are about: itself, or what is run in its place."""
-        other = self.amount.instead.get(task)
-        return other if task not in self.tasks and other in self.tasks else task
+        return self.stand_in if task not in self.tasks and self.standing_in() else task
+
+    def standing_in(self) -> bool:
+        """Whether a task is run that the section is not about."""
+        return self.stand_in in self.tasks and self.stand_in not in self.named("")
 
     def in_place(self, artefact: str) -> str:
         """Which tasks of a panel are run in the place of others; empty where none is."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +44,8 @@ def dataset(
         # What is found but damaged counts: `load` says what is wrong with it.
         others = [place for place in sources.where(task) if place.found and place.source != "kit"]
         if source == "kit" or not others:
-            if not build and not _is_built(task, rows):
+            made, outdated = _made(task, rows)
+            if not build and (made is None or outdated):
                 return stand_in(narrow, rows)
             build_kit(task, rows)
             source = sources.kit_file(task, rows)
@@ -67,11 +70,13 @@ def stand_in(task: Task, stands_for: int) -> Dataset:
     return Dataset(task.name, f"stand-in for {task.name}", STAND_IN, *fields, provenance=about)
 
 
-def _is_built(task: str, rows: int) -> bool:
+def _made(task: str, rows: int) -> tuple[Mapping[str, Any] | None, str]:
+    """How the kit's file of a task was made, ``None`` where there is none; why it is outdated, if it is."""
     path = sources.kit_file(task, rows)
     if not path.is_file():
-        return False
-    return not kit.outdated(task, sources.load_rows(task, path, first=2)[1].provenance)
+        return None, ""
+    made = sources.load_rows(task, path, first=2)[1].provenance
+    return made, kit.outdated(task, made)
 
 
 def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
@@ -80,16 +85,16 @@ def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
     Raises ``UserError`` where it can't be built, or is there with another seed.
     """
     path = sources.kit_file(task, rows)
-    if path.is_file():
-        made = sources.load_rows(task, path, first=2)[1].provenance
-        if not (why := kit.outdated(task, made)):
-            if made.get("seed") != seed:
-                raise UserError(
-                    f"{path} was collected with seed {made.get('seed')}, not {seed}. Move it away to "
-                    "collect another."
-                )
-            return path
-        print(f"{path.name}: {why}; collecting it again", flush=True)
+    made, outdated = _made(task, rows)
+    if outdated:
+        print(f"{path.name}: {outdated}; collecting it again", flush=True)
+    elif made is not None:
+        if made.get("seed") != seed:
+            raise UserError(
+                f"{path} was collected with seed {made.get('seed')}, not {seed}. Move it away to "
+                "collect another."
+            )
+        return path
     progress = Progress(f"kit dataset {task}", rows)
     done = 0
 

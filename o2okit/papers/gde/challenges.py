@@ -90,12 +90,15 @@ class ChallengesStudy(GridStudy):
             "Fig. 3c: AWAC's score", (e.AWAC,), curves=True, tasks=(WALKER,), before=True
         ),
     }
-    amounts = e.amounts_of(HALFCHEETAH, WALKER)
+    amounts = e.amounts(
+        laptop={"tasks": (HALFCHEETAH, WALKER)}, paper={"tasks": (HALFCHEETAH, WALKER)}
+    )
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "halfcheetah": (HALFCHEETAH,),
         "walker2d": (WALKER,),
     }
     statistics = e.STATISTICS
+    stand_in = e.STAND_IN
 
     def limit(self, artefact: str, task: str) -> float | None:
         """As ``GridStudy.limit``: of Fig. 3b, where the largest of the seeds' stands for all."""

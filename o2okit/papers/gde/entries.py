@@ -83,25 +83,12 @@ AMOUNTS = {
 }
 
 
-def amounts_of(*tasks: str, stand_in: bool = False) -> dict[str, Amounts]:
-    """``AMOUNTS`` of a section that is about a few tasks.
-
-    Smoke runs hopper in their place; with ``stand_in`` so does laptop, where there are no data for them.
-    """
-    instead = dict.fromkeys(tasks, STAND_IN)
-    return {
-        "smoke": replace(AMOUNTS["smoke"], instead=instead),
-        "laptop": replace(AMOUNTS["laptop"], tasks=tasks, instead=instead if stand_in else {}),
-        "paper": replace(AMOUNTS["paper"], tasks=tasks),
-    }
-
-
 def amounts(**changes: Mapping[str, Any]) -> Mapping[str, Amounts]:
     """``AMOUNTS`` with other fields for some profiles."""
     return AMOUNTS | {profile: replace(AMOUNTS[profile], **own) for profile, own in changes.items()}
 
 
-# On a CPU an update of CQL takes 20 to 30 times as long as one of IQL (departure 5).
+# On a CPU an update of CQL takes about 20 times as long as one of IQL (departure 5).
 SHORT = {"offline_steps": 20_000, "online_steps": 10_000, "offline_evaluation": (2_000, 10)}
 STAND_IN = "hopper-medium-v2"
 

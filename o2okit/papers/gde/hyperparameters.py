@@ -50,9 +50,10 @@ class HyperparametersStudy(GridStudy):
         "figure_6b": Panel("Fig. 6b: GDE by N = T/F", TIMES, curves=True, tasks=(MAZE,)),
         "figure_6c": Panel("Fig. 6c: GDE by ρ", RHOS, curves=True, tasks=(MAZE,)),
     }
-    amounts = e.amounts_of(MAZE, stand_in=True)
+    amounts = e.amounts(laptop={"tasks": (MAZE,)}, paper={"tasks": (MAZE,)})
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"antmaze": (MAZE,)}
     statistics = e.STATISTICS
+    stand_in = e.STAND_IN
 
     def early(self, task: str, entry: Entry) -> np.ndarray:
         """Area per step under the first quarter of each seed's curve ``[seeds]``."""

@@ -43,7 +43,7 @@ $(READY): pyproject.toml constraints.txt
 	@# uv does not read pip's configuration: where pip looks for wheels beside PyPI, uv is told so.
 	@links=$$($(BIN)/pip config list | sed -n "s/.*find-links='\([^']*\)'.*/\1/p" | head -n 1); \
 	UV_FIND_LINKS="$$links" $(BIN)/uv pip install --quiet --compile-bytecode \
-		--python $(BIN)/python --constraint constraints.txt --editable '.[notebook,dev,data]' && \
+		--python $(BIN)/python --constraint constraints.txt --editable '.[notebook,dev,data,atari]' && \
 	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python $(ORACLE)
 	@touch $@
 

@@ -132,7 +132,7 @@ for parsed in parse_requirements("condaenv.requirements.txt", session=PipSession
     assert done.returncode == 0, done.stderr
     parsed = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
     assert [line for line in parsed if line[0] == "install"] == [
-        ["install", "True", ".[notebook,dev,data]"]
+        ["install", "True", ".[notebook,dev,data,atari]"]
     ]
     assert {Requirement(line[2]) for line in parsed if line[0] == "pin"} == set(PINS.values())
 

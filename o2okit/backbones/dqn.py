@@ -1,9 +1,10 @@
-"""DQN (Mnih et al., 2015) on one-hot observations: the agent that solves the toy maze online.
+"""DQN (Mnih et al., 2015): on one-hot observations for the toy maze, on images for Atari.
 
     L_TD(θ) = w · mean_B huber_δ( Q_θ(s, a) - y ),   y = r + γ (1 - terminated) max_a' Q_θ'(s', a')
 
 Numbered departures from Mnih et al.:
-    1. One-hot cells and two hidden layers of 128 instead of pixels and convolutions (specs/gde.md 2.8).
+    1. In the maze one-hot cells and two hidden layers of 128 (specs/gde.md 2.8); games have the
+       authors' three convolutions.
     2. Adam instead of RMSProp (specs/gde.md 2.8).
     3. A time-out is not a termination: the target bootstraps through it.
     4. δ and w are hyper-parameters: δ = 1, w = 1 is the Huber loss, δ = inf, w = 2 the squared error.
@@ -22,7 +23,7 @@ from torch import Tensor
 from o2okit.backbones.base import Agent
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
-from o2okit.nn import Adam, Policy, SoftmaxPolicy, StackedMLP
+from o2okit.nn import Adam, Policy, SoftmaxPolicy, discrete_network
 from o2okit.streams import Draws
 
 
@@ -30,7 +31,7 @@ from o2okit.streams import Draws
 class DQNHyperparameters:
     """Defaults: specs/gde.md 2.8 unless another source is named."""
 
-    hidden: tuple[int, ...] = static((128, 128), "", "spec 2.8", low=1)
+    hidden: tuple[int, ...] = static((128, 128), "", "spec 2.8; after convolutions 512", low=1)
     batch_size: int = static(128, "B", "spec 2.8", low=1)
     lr: float = static(1e-3, "", "spec 2.8, Adam")
     target_period: int = static(500, "", "spec 2.8, updates between copies", low=1)
@@ -59,29 +60,40 @@ class DQN(Agent):
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""
-        sizes = (self.obs_size, *self.hyper.hidden, self.act_size)
-        self.q = StackedMLP(seeds, sizes, one_hot=True, name="q", device=self.device)
+        sizes = (*self.hyper.hidden, self.act_size)
+        self.q = discrete_network(
+            seeds, self.obs_size, self.task.image, sizes, name="q", device=self.device
+        )
         self.target_q = self.q.copy()
         self.policy = SoftmaxPolicy(self.q)
-        self._every_obs = torch.arange(self.obs_size, device=self.device).expand(len(seeds), -1)
-        self._best = torch.empty(len(seeds), self.obs_size, device=self.device)
+        if not self.task.image:
+            self._every_obs = torch.arange(self.obs_size, device=self.device).expand(len(seeds), -1)
+            self._best = torch.empty(len(seeds), self.obs_size, device=self.device)
         self.adam = Adam([self.q], self.hyper.lr)
         self._tabulate()
+
+    def prepare(self, batch: Batch) -> Batch:
+        """The minibatch with its rewards clipped, where the task says so."""
+        clip = self.task.reward_clip
+        return batch if clip is None else batch._replace(reward=batch.reward.clamp(-clip, clip))
 
     # --- losses -----------------------------------------------------------------------------------
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
         """Bootstrap target ``y`` ``[R, B]``."""
-        best = self._best.gather(1, batch.next_obs)
-        return self.backup(batch, best)
+        if self.task.image:
+            return self.backup(batch, self.target_q(batch.next_obs).amax(-1))
+        return self.backup(batch, self._best.gather(1, batch.next_obs))
 
     @torch.no_grad()
     def _tabulate(self) -> None:
         """max_a Q_θ' of every observation, ``[R, S]``: the target network rests between copies.
 
+        Images are too many: they are asked for one by one.
         In place: a CUDA graph goes on reading where it was recorded.
         """
-        self._best.copy_(self.target_q(self._every_obs).amax(-1))
+        if not self.task.image:
+            self._best.copy_(self.target_q(self._every_obs).amax(-1))
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """TD loss ``[R]`` and its metrics ``[R]``."""
@@ -113,7 +125,7 @@ class DQN(Agent):
     # --- acting -----------------------------------------------------------------------------------
     @torch.no_grad()
     def greedy(self, obs: Tensor) -> Tensor:
-        """Best actions ``[R, B]`` for ``obs`` ``[R, B]``."""
+        """Best actions ``[R, B]`` for ``obs`` ``[R, B]`` (images have three more axes)."""
         return self.policy.mode(obs)
 
     def act(self, obs: Tensor, draws: Draws, policy: Policy | None = None) -> Tensor:

@@ -34,6 +34,14 @@ BINARY_CQL = {  # specs/qcse.md 3: Cal-QL's script
     "hidden": (512, 512),
     "critic_hidden": (512, 512, 512),
 }
+NATURE = {  # Mnih et al., 2015, for Adam (Dopamine); 2,000 updates are 8,000 steps
+    "hidden": (512,),
+    "batch_size": 32,
+    "lr": 6.25e-5,
+    "target_period": 2_000,
+    "epsilon": 0.01,
+    "epsilon_start": 0.01,
+}
 TABLE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("iql", "locomotion", "return"): {"reward_scale": return_range},
     ("iql", "antmaze", "return"): {"expectile": 0.9, "beta": 10.0, "reward_bias": -1.0},
@@ -44,6 +52,8 @@ TABLE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("cal-ql", "antmaze", "return"): ANTMAZE_CQL,
     ("cql", "adroit", "success"): BINARY_CQL,
     ("cal-ql", "adroit", "success"): BINARY_CQL,
+    ("dqn", "atari", "return"): NATURE,
+    ("cql-discrete", "atari", "return"): NATURE,
 }
 
 

@@ -28,6 +28,8 @@ class Dataset:
         terminals: ``[N]`` bool, the episode ended for good: no bootstrap.
         timeouts: ``[N]`` bool, the episode was cut off: bootstrap from ``next_observations``.
         provenance: how it was made; goes into every artefact.
+        frames: of games: the images ``[F, height, width]`` that observations number
+            (``o2okit.data.frames``).
     """
 
     task: str
@@ -40,6 +42,7 @@ class Dataset:
     terminals: np.ndarray
     timeouts: np.ndarray
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    frames: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = {key: len(getattr(self, key)) for key in FIELDS}
@@ -55,7 +58,7 @@ class Dataset:
     def hash(self) -> str:
         """SHA-256 of the transitions: equal data, equal hash, whatever made them."""
         digest = hashlib.sha256()
-        for key in FIELDS:
+        for key in FIELDS if self.frames is None else (*FIELDS, "frames"):
             array = np.ascontiguousarray(getattr(self, key))
             digest.update(json.dumps([key, str(array.dtype), array.shape]).encode())
             digest.update(array.data)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from o2okit.data.dataset import Dataset
+from o2okit.data.frames import Frames
 from o2okit.data.priorities import Priorities
 from o2okit.errors import UserError, unknown
 from o2okit.tasks import Task
@@ -39,7 +40,7 @@ def _sizes(task: Task, with_returns: bool) -> tuple[int, ...]:
 
 
 def split_rows(rows: Tensor, task: Task, *, returns: bool) -> Batch:
-    """The fields of stored rows ``[..., width]``; indices come back as integers."""
+    """The fields of stored rows ``[..., width]``; indices, and numbers of images, come back as integers."""
     obs, action, reward, next_obs, terminated, *rest = rows.split(_sizes(task, returns), dim=-1)
     if task.discrete:
         obs, action, next_obs = (x[..., 0].long() for x in (obs, action, next_obs))
@@ -55,6 +56,7 @@ class Replay:
 
     Attributes:
         priorities: of the rows, where ``prioritise`` was called.
+        frames: of a game: the images that its rows' observations number.
 
     Args:
         kind: ``offline`` draws from the dataset, ``online`` from the run's own transitions, ``mixed``
@@ -106,6 +108,10 @@ class Replay:
             for storage, column in zip(parts, columns, strict=False):
                 storage.copy_(torch.as_tensor(column).view(storage.shape))
         self._base = self.offline + torch.arange(runs, device=device) * capacity
+        self.frames: Frames | None = None
+        if task.image:
+            images = dataset.frames if self.offline else None
+            self.frames = Frames(task.image, images, runs=runs, capacity=capacity, device=device)
         self.n_step, self.discount = n_step, discount
         if n_step > 1:
             self.ends = torch.zeros(len(self.rows), dtype=torch.bool, device=device)
@@ -136,8 +142,11 @@ class Replay:
 
         Args:
             transition: fields ``[R]`` or ``[R, size]``.
-            ended: whether it is its episode's last, ``[R]``; n-step sums need it.
+            ended: whether it is its episode's last, ``[R]``; n-step sums and images need it.
         """
+        if self.frames is not None:
+            obs, following = self.frames.push(transition.obs, transition.next_obs, ended)
+            transition = transition._replace(obs=obs, next_obs=following)
         fields = [value.to(torch.float32).view(self.runs, -1) for value in transition[:5]]
         if len(self._sizes) > 5:  # unknown until the episode ends
             fields.append(fields[0].new_full((self.runs, 1), -torch.inf))
@@ -199,7 +208,12 @@ class Replay:
 
     def _split(self, places: Tensor) -> Batch:
         rows = self.rows.index_select(0, places.flatten()).view(*places.shape, -1)
-        return split_rows(rows, self.task, returns=len(self._sizes) > 5)
+        batch = split_rows(rows, self.task, returns=len(self._sizes) > 5)
+        if self.frames is None:
+            return batch
+        own = places >= self.offline
+        obs, following = (self.frames.stacks(each, own) for each in (batch.obs, batch.next_obs))
+        return batch._replace(obs=obs, next_obs=following)
 
     def _sum(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(last row, discounted sum of rewards, number of them) ``[R, B]`` (specs/gde.md 2.4).
@@ -225,7 +239,8 @@ class Replay:
     def state(self) -> dict[str, Tensor]:
         """The online rows ``[R, n, width]`` and where the next one goes ``[R]``.
 
-        With n-step sums, which rows end episodes ``[R, n]``; with priorities, those of all stored rows.
+        With n-step sums, which rows end episodes ``[R, n]``; with priorities, those of all stored rows;
+        of a game its images.
         """
         state = {
             "rows": self._own(self.rows)[:, : self.online],
@@ -236,6 +251,8 @@ class Replay:
         if self.priorities is not None:
             kept = self.priorities.state(len(self))
             state |= {f"priorities.{key}": value for key, value in kept.items()}
+        if self.frames is not None:
+            state |= {f"frames.{key}": value for key, value in self.frames.state().items()}
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -247,6 +264,10 @@ class Replay:
         if self.priorities is not None:
             self.priorities.load_state(
                 {key: state[f"priorities.{key}"] for key in ("values", "fresh")}
+            )
+        if self.frames is not None:
+            self.frames.load_state(
+                {key: state[f"frames.{key}"] for key in ("images", "pushed", "age")}
             )
 
     def _own(self, stored: Tensor) -> Tensor:

@@ -4,8 +4,8 @@
 
 Numbered departures from the paper:
     1. The bonus has no value head and no discount of its own: it is added to the reward (GDE, 4.1).
-    2. Cells are one-hot and not standardised; other observations come standardised from the backbone,
-       except CQL's and Cal-QL's, which are raw. All of these are clipped at ±5.
+    2. Cells are one-hot and images between 0 and 1, not standardised; other observations come standardised
+       from the backbone, except CQL's and Cal-QL's, which are raw. All of these are clipped at ±5.
     3. std(e) runs over every error seen so far, not over returns (specs/gde.md 3).
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
-from o2okit.nn import Adam, StackedMLP
+from o2okit.nn import Adam, StackedConvNet, StackedMLP, discrete_network
 
 CLIP = 5.0  # of standardised observations (specs/gde.md 3)
 
@@ -46,10 +46,15 @@ class RND(Naive):
 
     def build(self, seeds: Sequence[int]) -> None:
         """The frozen target and the predictor."""
-        sizes = (self.task.obs_size, *self.hyper.hidden, self.hyper.features)
-        kind = {"one_hot": self.task.discrete, "device": self.device}
-        self.frozen = StackedMLP(seeds, sizes, name="rnd/target", trainable=False, **kind)
-        self.predictor = StackedMLP(seeds, sizes, name="rnd/predictor", **kind)
+        task, sizes = self.task, (*self.hyper.hidden, self.hyper.features)
+
+        def network(name: str, **options: bool) -> StackedMLP | StackedConvNet:
+            options |= {"name": f"rnd/{name}", "device": self.device}
+            if task.discrete:
+                return discrete_network(seeds, task.obs_size, task.image, sizes, **options)
+            return StackedMLP(seeds, (task.obs_size, *sizes), **options)
+
+        self.frozen, self.predictor = network("target", trainable=False), network("predictor")
         self.adam = Adam([self.predictor], self.hyper.lr)
         # Running moments of the error: count, mean, sum of squared deviations.
         self.moments = torch.zeros(self.runs, 3, dtype=torch.float64, device=self.device)

@@ -1,6 +1,7 @@
 """Networks, distributions and optimisers on the run axis."""
 
 from o2okit.nn.adam import Adam
+from o2okit.nn.conv import StackedConvNet, discrete_network
 from o2okit.nn.flows import RealNVP
 from o2okit.nn.policies import (
     DeterministicPolicy,
@@ -22,7 +23,9 @@ __all__ = [
     "Saved",
     "SoftmaxPolicy",
     "Stacked",
+    "StackedConvNet",
     "StackedMLP",
     "TanhGaussianPolicy",
+    "discrete_network",
     "mean_per_run",
 ]

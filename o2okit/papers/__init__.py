@@ -6,6 +6,7 @@ from typing import Any
 
 from o2okit.errors import unknown
 from o2okit.papers.gde.ablations import AblationStudy
+from o2okit.papers.gde.atari import AtariStudy
 from o2okit.papers.gde.backbones import BackboneStudy
 from o2okit.papers.gde.cal_ql import CalQLStudy
 from o2okit.papers.gde.challenges import ChallengesStudy
@@ -32,6 +33,7 @@ SECTIONS = (
     CalQLStudy,
     LongStudy,
     NStepStudy,
+    AtariStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 

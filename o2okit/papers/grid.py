@@ -78,15 +78,14 @@ class GridStudy(Judging, Study):
         asked = parameters.get("tasks") is not None
         self.left_out: dict[str, str] = {}
         self.tasks: list[str] = []
-        source = self.given["source"]
         for name in self.given["tasks"]:
-            if reason := why_not(name, source):
+            if reason := self.why_not(name):
                 if asked:
                     raise UserError(reason)
                 self.left_out[name] = reason
             else:
                 self.tasks.append(name)
-        if not self.tasks and self.stand_in and not why_not(self.stand_in, source):
+        if not self.tasks and self.stand_in and not self.why_not(self.stand_in):
             self.tasks.append(self.stand_in)
         if not self.tasks:
             raise UserError(f"study {self.key!r}: there are data for none of its tasks. {reason}")
@@ -109,11 +108,19 @@ class GridStudy(Judging, Study):
         return {**super().defaults(profile), **own}
 
     # --- runs -------------------------------------------------------------------------------------
+    def why_not(self, task: str) -> str:
+        """Why there are no data for a task; empty where there are, or can be built."""
+        return why_not(task, self.given["source"])
+
+    def dataset(self, task: str) -> Dataset:
+        """The dataset of a task; the kit's is built where there is no other."""
+        how = {"source": self.given["source"], "rows": self.amount.rows, "build": self.building}
+        return dataset(task, **how)
+
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
-        """The dataset of each task; the kit's are built where there are no others."""
-        how = {"source": self.given["source"], "rows": self.amount.rows, "build": self.building}
-        return {name: dataset(name, **how) for name in self.tasks}
+        """The dataset of each task that is run."""
+        return {name: self.dataset(name) for name in self.tasks}
 
     def offline(self, task: str, entry: Entry, seed: int) -> RunSpec:
         """The pre-training of an entry."""
@@ -204,10 +211,13 @@ class GridStudy(Judging, Study):
 
     # --- numbers ----------------------------------------------------------------------------------
     def curve(self, task: str, entry: Entry, seed: int) -> pd.DataFrame:
-        """Evaluations of a run: step, score (normalised), return, length, ..."""
-        table = self.result(self.spec(task, entry, seed)).evaluations()
-        value = table[find_task(task).scored].to_numpy()
-        return table.assign(score=normalised_score(task, value))
+        """Evaluations of a run: step, score, return, length, ...
+
+        Scores are normalised; those of a task without reference scores are its returns.
+        """
+        table, found = self.result(self.spec(task, entry, seed)).evaluations(), find_task(task)
+        value = table[found.scored].to_numpy()
+        return table.assign(score=normalised_score(task, value) if found.reference else value)
 
     def scores(self, task: str, entry: Entry) -> np.ndarray:
         """The score of each seed ``[seeds]``, by the paper's statistic for the family."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,19 @@ from o2okit.papers import values
 from o2okit.report import artefacts, verdicts
 from o2okit.training import Run, RunSpec, RunStore, train
 from o2okit.training.train import environment, resolve_device
+
+MOST_NAMES = 4  # that a file's name has room for
+
+
+def _short(value: Any) -> str:
+    """A parameter's value as a part of file names."""
+    if not isinstance(value, list):
+        return str(value)
+    if all(isinstance(each, int) for each in value):
+        return artefacts.ranges(value)
+    names = "+".join(value)
+    few = len(value) <= MOST_NAMES
+    return names if few else f"{len(value)}-{zlib.crc32(names.encode()):08x}"
 
 
 class Study(ABC):
@@ -49,7 +63,7 @@ class Study(ABC):
         self.paper, self.section = self.key.split("/")
         # What sets these results apart from the section's own; part of every file's name.
         self.variant = "_".join(
-            f"{name}-{artefacts.ranges(value) if isinstance(value, list) else value}"
+            f"{name}-{_short(value)}"
             for name, value in self.given.items()
             if name not in ("profile", "device") and value != own[name]
         ).replace(", ", "+")

@@ -17,8 +17,10 @@ from o2okit.tasks.task import Task
 SOLVER = "D4RL's data and scores come from MuJoCo 1.50 or 2.x, whose contacts differ from today's"
 
 
-def _lazily(module: str, cls: str, **fixed: object) -> Callable[..., VectorEnv]:
-    """Makes ``cls(keys, **fixed)`` of a module that is imported only then."""
+def _lazily(
+    module: str, cls: str, extra: str = "data", **fixed: object
+) -> Callable[..., VectorEnv]:
+    """Makes ``cls(keys, **fixed)`` of a module imported only then; ``extra`` installs what it needs."""
 
     def vector(keys: Sequence[Key], **options: object) -> VectorEnv:
         try:
@@ -26,7 +28,7 @@ def _lazily(module: str, cls: str, **fixed: object) -> Callable[..., VectorEnv]:
         except ModuleNotFoundError as error:
             raise UserError(
                 f"the task's environment needs {error.name!r}, which is not installed. "
-                "Install it with: pip install 'o2okit[data]'"
+                f"Install it with: pip install 'o2okit[{extra}]'"
             ) from error
 
     return vector
@@ -217,6 +219,40 @@ def _adroit() -> Iterator[Task]:
         )
 
 
+# --- atari ----------------------------------------------------------------------------------------
+GAMES = {  # ale-py's name, actions, points that count as 0 (random) and 100 (human): Wang et al., 2016
+    "asterix": ("asterix", 9, (210.0, 8503.3)),
+    "beam-rider": ("beam_rider", 9, (363.9, 16926.5)),
+    "breakout": ("breakout", 4, (1.7, 30.5)),
+    "enduro": ("enduro", 9, (0.0, 860.5)),
+    "freeway": ("freeway", 3, (0.0, 29.6)),
+    "ms-pacman": ("ms_pacman", 9, (307.3, 6951.6)),
+    "pong": ("pong", 6, (-20.7, 14.6)),
+    "qbert": ("qbert", 6, (163.9, 13455.0)),
+    "seaquest": ("seaquest", 18, (68.4, 42054.7)),
+    "space-invaders": ("space_invaders", 6, (148.0, 1668.7)),
+}
+HALF_AN_HOUR = 27_000  # steps of four frames
+
+
+def _atari() -> Iterator[Task]:
+    for name, (game, actions, reference) in GAMES.items():
+        yield Task(
+            f"atari-{name}",
+            _lazily("atari", "Atari", extra="atari", game=game, horizon=HALF_AN_HOUR),
+            obs_size=4 * 84 * 84,
+            act_size=actions,
+            horizon=HALF_AN_HOUR,
+            discrete=True,
+            image=(4, 84, 84),
+            reward_clip=1.0,
+            family="atari",
+            environment=f"atari-{name}",
+            reference=reference,
+            note="Sticky actions; a score of 100 is a human's. The paper doesn't name its games.",
+        )
+
+
 TASKS: dict[str, Task] = {
-    task.name: task for task in (TOY_MAZE, *_locomotion(), *_antmaze(), *_adroit())
+    task.name: task for task in (TOY_MAZE, *_locomotion(), *_antmaze(), *_adroit(), *_atari())
 }

@@ -16,14 +16,16 @@ class Task:
         name: the name used everywhere; D4RL's where D4RL has the task.
         vector: makes one environment per key; they step together and reset in the same step. Further
             arguments are the environment's own, for who collects data.
-        obs_size: dimension of an observation; how many there are where they are discrete.
+        obs_size: dimension of an observation; how many there are where they are indices.
         act_size: the same for actions.
         horizon: steps after which an episode is cut off (a time-out, not a termination).
-        discrete: observations and actions are indices.
+        discrete: actions are indices, and observations too, unless they are images.
+        image: images per observation, height and width, where observations are images (uint8).
+        reward_clip: rewards are learnt within ± this; evaluations count all of them.
         outcomes: names of the values of ``info["outcome"]`` when an episode terminates; none where
             terminating is not succeeding.
         version: part of a run's id; raise it when a change to the environment alters results.
-        family: ``maze``, ``locomotion``, ``antmaze`` or ``adroit``.
+        family: ``maze``, ``locomotion``, ``antmaze``, ``adroit`` or ``atari``.
         environment: what tasks that differ only in their data have in common: ``hopper``.
         quality: who collected the data: ``medium``; ``None`` where the task has no dataset.
         reference: the scores that count as 0 and 100, in units of ``scored``.
@@ -43,6 +45,8 @@ class Task:
     act_size: int
     horizon: int
     discrete: bool = False
+    image: tuple[int, int, int] | tuple[()] = ()
+    reward_clip: float | None = None
     outcomes: tuple[str, ...] = ()
     version: int = 1
     family: str = ""

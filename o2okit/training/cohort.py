@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from o2okit.backbones import BACKBONES
 from o2okit.data import Batch, Dataset, Replay
@@ -178,7 +179,7 @@ class Cohort:
 
     def load_state(self, states: Sequence[Mapping[str, Tensor]], step: int) -> None:
         """Takes over the states of the runs, one container each, at ``step``."""
-        state = {key: torch.stack([run[key] for run in states]) for key in states[0]}
+        state = {key: _stack([run[key] for run in states]) for key in states[0]}
         self.step = step
         self.agent.load_state(_part(state, "agent"))
         self.method.load_state(_part(state, "method"))
@@ -243,6 +244,13 @@ def evaluate(
         for row, share in zip(rows, shares.tolist(), strict=True):
             row |= dict(zip(task.outcomes, share, strict=True))
     return rows
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors as one ``[R, ...]``; those that hold fewer images than others are filled up."""
+    if len({tensor.shape for tensor in tensors}) > 1:
+        return pad_sequence(list(tensors), batch_first=True)
+    return torch.stack(list(tensors))
 
 
 def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from o2okit.tasks import task as find_task
 from o2okit.training.progress import Progress
 
 STAND_IN = "stand-in"  # the source of a dataset that stands for one which is still to be built,
+FRAMES = 20  # images of one of a game
 STANDS_FOR = "stands for"  # and in its provenance: how many rows that one will have
 
 
@@ -62,12 +63,26 @@ def stand_in(task: Task, stands_for: int) -> Dataset:
     """
     rows = 2_000
     rng = generator(0, f"stand-in/{task.name}")
-    obs, next_obs = rng.standard_normal((2, rows, task.obs_size), dtype=np.float32)
-    action = rng.uniform(-1, 1, (rows, task.act_size)).astype(np.float32)
+    frames = None
+    if task.discrete:
+        kinds = task.image[0] * FRAMES if task.image else task.obs_size
+        obs, next_obs = rng.integers(kinds, size=(2, rows))
+        action = rng.integers(task.act_size, size=rows)
+        if task.image:
+            frames = rng.integers(256, size=(FRAMES, *task.image[1:]), dtype=np.uint8)
+    else:
+        obs, next_obs = rng.standard_normal((2, rows, task.obs_size), dtype=np.float32)
+        action = rng.uniform(-1, 1, (rows, task.act_size)).astype(np.float32)
     ends = np.arange(1, rows + 1) % 100 == 0
     fields = (obs, action, rng.random(rows, dtype=np.float32), next_obs, np.zeros_like(ends), ends)
-    about = {STANDS_FOR: stands_for}
-    return Dataset(task.name, f"stand-in for {task.name}", STAND_IN, *fields, provenance=about)
+    return Dataset(
+        task.name,
+        f"stand-in for {task.name}",
+        STAND_IN,
+        *fields,
+        provenance={STANDS_FOR: stands_for},
+        frames=frames,
+    )
 
 
 def _made(task: str, rows: int) -> tuple[Mapping[str, Any] | None, str]:

@@ -49,13 +49,14 @@ def test_labels_of_a_panel_are_different_and_profiles_run_tasks_of_the_paper(cls
     assert set(cls.amounts) == {"smoke", "laptop", "paper"}
     for amount in cls.amounts.values():
         assert set(amount.tasks) <= named | {cls.stand_in}
-    assert set(cls.amounts["paper"].tasks) == named
+    chosen = {"gde/atari"}  # the paper doesn't name its games: any can be asked for
+    assert set(cls.amounts["paper"].tasks) == named or cls.key in chosen
 
 
 def test_every_claim_is_judged_once(folder):
     judged = [row["claim_id"] for cls in GRIDS for row in made_up_claims(cls)]
     numbers = [int(key.removeprefix("gde-")) for key in judged if key.startswith("gde-")]
-    assert sorted(numbers) == [*range(1, 35), *range(37, 43)]  # 35: Atari, 36: the toy maze
+    assert sorted(numbers) == [*range(1, 36), *range(37, 43)]  # 36: the toy maze
 
 
 def made_up_claims(cls):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -239,6 +240,20 @@ def test_a_figure_of_a_stand_in_says_so(folder, study, monkeypatch):
     monkeypatch.setattr(study, "groups", {"locomotion": (HOPPER,)})
     assert study.label().endswith(f" · {WALKER} stands in")
     assert "stands in" not in study.label("seeds"), "whose task is the section's own"
+
+
+def test_files_are_named_after_the_tasks_that_were_asked_for(folder):
+    assert Tiny(profile="smoke", tasks=[WALKER]).variant == f"tasks-{WALKER}"
+    assert Tiny(profile="smoke", tasks=[WALKER, MEDIUM]).variant == f"tasks-{WALKER}+{MEDIUM}"
+    many = [
+        f"{robot}-{kind}-v2"
+        for robot in ("hopper", "walker2d", "halfcheetah")
+        for kind in ("random",)
+    ]
+    five = [*many, MEDIUM, "hopper-medium-replay-v2"]
+    names = {Tiny(profile="smoke", tasks=each).variant for each in (five, five[::-1])}
+    assert len(names) == 2
+    assert all(re.fullmatch(r"tasks-5-[0-9a-f]{8}", name) for name in names), "short enough"
 
 
 @pytest.mark.parametrize(

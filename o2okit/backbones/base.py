@@ -98,6 +98,8 @@ class Agent(Saved):
     version: ClassVar[int] = 1  # part of a run's id: raise it when a change alters results
     needs_returns: ClassVar[bool] = False  # Monte-Carlo returns in the minibatch
     replay: ClassVar[str] = "mixed"  # what plain fine-tuning draws from (CORL)
+    # What changes when fine-tuning begins, unless it is given.
+    fine_tuning: ClassVar[Mapping[str, Any]] = {}
     discrete: ClassVar[bool] = False  # for tasks whose observations and actions are indices
     saved_kinds = (Stacked, Adam, Normaliser)
 

@@ -5,16 +5,17 @@
     L_π = -mean_B min(exp(β u), 100) log π(a|s)
 
 Numbered departures from the paper:
-    1. The actor's learning rate follows a cosine over ``cosine_steps`` updates and, continued beyond them,
-       climbs back (CORL; specs/qcse.md E19). 0 keeps it constant.
+    1. The actor's learning rate follows a cosine over ``cosine_steps`` updates of the pre-training and is
+       constant when the agent is fine-tuned (specs/gde.md 2.4). ``cosine_steps`` given for the fine-tuning,
+       too, goes on with the cosine, which climbs back beyond its end (CORL; specs/qcse.md E19).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,6 +49,7 @@ class IQL(GaussianActorCritic):
     Hyperparameters = IQLHyperparameters
     version = 1
     bounded_mean = True
+    fine_tuning: ClassVar[Mapping[str, Any]] = {"cosine_steps": 0}
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""

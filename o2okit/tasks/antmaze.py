@@ -139,12 +139,15 @@ class AntMaze(D4RLAnt):
         Args:
             seed: changes nothing: the keys decide.
             options: ``start_xy`` and ``goal_xy``, ``[2]`` or ``[n, 2]`` in metres, put all ants and
-                goals somewhere, until the next episode (goal: until the next draw).
+                goals somewhere, until the next episode (goal: until the next draw). ``reset_mask`` as in
+                ``MujocoVector.reset``.
         """
-        obs, info = super().reset(seed=seed)
-        for name, xy in (options or {}).items():
-            {"start_xy": self.move, "goal_xy": self.set_goals}[name](xy)
-        return (self.observe().astype(np.float32), info) if options else (obs, info)
+        obs, info = super().reset(seed=seed, options=options)
+        moved = {"start_xy": self.move, "goal_xy": self.set_goals}
+        for name in moved.keys() & (options or {}):
+            moved[name](options[name])
+            obs = self.observe().astype(np.float32)
+        return obs, info
 
     def move(self, xy: np.ndarray) -> None:
         """Puts the ants at ``[2]`` or ``[n, 2]``, their poses and velocities as they are."""

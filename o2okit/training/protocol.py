@@ -57,7 +57,8 @@ def online(
         backbone: whose losses fine-tune, where they are not those of the pre-training; it takes over the
             hyper-parameters that it has, too.
         replay: ``online``, ``mixed`` or ``half``; default: the method's, else the backbone's authors'.
-        hyper: hyper-parameters of the backbone that change now.
+        hyper: hyper-parameters of the backbone that change now, beside those that always do
+            (``Agent.fine_tuning``).
         method_hyper: hyper-parameters of the method that differ from its own for the task.
         run: further fields of ``RunSpec``.
 
@@ -76,7 +77,7 @@ def online(
         "online",
         steps,
         start.seed,
-        hyper={**kept, **(hyper or {})},
+        hyper=kept | dict(BACKBONES[backbone].fine_tuning) | dict(hyper or {}),
         method=method,
         method_hyper=own | dict(method_hyper or {}),
         dataset=None if unread else start.dataset,

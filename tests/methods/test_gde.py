@@ -13,6 +13,7 @@ from o2okit.streams import Streams
 from o2okit.tasks import task
 from o2okit.training import RunSpec
 from o2okit.training.cohort import Cohort
+from o2okit.training.obtain import stand_in
 
 gde = functools.partial(make, "gde")
 
@@ -266,3 +267,22 @@ def test_gde_is_refused_where_it_is_not_defined():
     assert METHODS["gde"] is GDE
     with pytest.raises(UserError, match=r"not defined for backbone 'bc'\. Allowed: iql, td3"):
         RunSpec("hopper", "bc", "online", 10, 0, method="gde", replay="online")
+
+
+@pytest.mark.parametrize("name", ["antmaze-umaze-v0", "pen", "hopper"])
+def test_stages_alternate_on_every_family_of_tasks(name):
+    spec = RunSpec(
+        *(name, "iql", "online", 8, 0),
+        hyper=SMALL,
+        method="gde",
+        method_hyper={"scoring_steps": 2, "fine_tune_steps": 3},
+        dataset=stand_in(task(name), 2_000),
+        replay="mixed",
+    )
+    cohort = Cohort([spec])
+    cohort.begin()
+    for _ in range(8):
+        cohort.advance()
+    assert cohort.agent.updates == 4, "steps 2, 3, 4 and 7"
+    lengths = [row["length"] for row in cohort.rows[0]["episodes"]]
+    assert lengths[:2] == [2, 3], "an episode is cut at every border"

@@ -57,6 +57,11 @@ def test_games_are_a_parameter_and_planning_trains_nothing(folder):
     assert len(online) == 2 * 2 * 5, "games, methods, seeds"
 
 
+def test_there_are_no_other_data_than_the_kits(folder):
+    with pytest.raises(o2okit.UserError, match="source is 'auto' or 'kit', not 'd4rl'"):
+        o2okit.study("gde/atari", profile="smoke", source="d4rl")
+
+
 def test_without_the_emulator_games_are_left_out(folder, monkeypatch):
     monkeypatch.setattr(atari.importlib.util, "find_spec", lambda name: None)
     study = o2okit.study("gde/atari", profile="paper")

@@ -39,6 +39,7 @@ def test_the_table_holds_every_task_under_its_own_name():
         "locomotion": 4 * 6 + 1,
         "antmaze": 2 * 6,
         "adroit": 3 * 4 + 1,
+        "atari": 10,
     }
     assert [name for name, found in TASKS.items() if found.name != name] == []
     assert len(of_d4rl()) == 20 + 12 + 6
@@ -145,3 +146,20 @@ def test_tasks_with_the_same_environment_have_one_name_for_runs_without_data(nam
     ours, theirs = task(name), task(stands_for_it)
     assert (ours.environment, ours.horizon) == (theirs.environment, theirs.horizon)
     assert (ours.scored, ours.reference) == (theirs.scored, theirs.reference)
+
+
+@pytest.mark.parametrize("name", ["toy-maze", "hopper", "antmaze-umaze-v0", "pen", "atari-pong"])
+def test_every_environment_can_cut_some_episodes_off_and_go_on(name):
+    """What methods with stages ask for."""
+    found = task(name)
+    env = found.vector([Key(0, "test"), Key(1, "test")])
+    env.reset()
+    shape = (2,) if found.discrete else (2, found.act_size)
+    nothing = np.zeros(shape, dtype=np.int64 if found.discrete else np.float32)
+    obs, *_ = env.step(nothing)
+    cut, _ = env.reset(options={"reset_mask": np.array([False, True])})
+    assert env.elapsed.tolist() == [1, 0]
+    assert (cut[0] == obs[0]).all(), "the other goes on"
+    following, *_ = env.step(nothing)
+    assert env.elapsed.tolist() == [2, 1]
+    assert following.shape == obs.shape

@@ -96,7 +96,9 @@ class AtariStudy(GridStudy):
 
     # --- data -------------------------------------------------------------------------------------
     def why_not(self, task: str) -> str:
-        """As ``GridStudy.why_not``: games need the emulator."""
+        """As ``GridStudy.why_not``: games need the emulator, and all data here are the kit's."""
+        if (source := self.given["source"]) not in ("auto", "kit"):
+            return f"{self.key} collects its own data: source is 'auto' or 'kit', not {source!r}."
         if task == MAZE or importlib.util.find_spec("ale_py"):
             return ""
         return f"{task} needs ale-py. Install it with: pip install 'o2okit[atari]'."

@@ -92,13 +92,9 @@ def amounts(**changes: Mapping[str, Any]) -> Mapping[str, Amounts]:
 SHORT = {"offline_steps": 20_000, "online_steps": 10_000, "offline_evaluation": (2_000, 10)}
 STAND_IN = "hopper-medium-v2"
 
-# IQL's actor has a constant learning rate online (spec 2.4).
-CONSTANT = {"cosine_steps": 0}
-
-
 def iql(label: str, published: str, method: str | None = "naive", **changes: object) -> Entry:
     """An entry on IQL."""
-    return Entry(label, published, "iql", method, online_hyper=CONSTANT, **changes)
+    return Entry(label, published, "iql", method, **changes)
 
 
 OFFLINE = Entry("Offline", "iql (offline)", method=None)

@@ -41,7 +41,7 @@ def measure(task: str, backbone: str, rows: int, runs: int) -> dict[str, float]:
                 seed,
                 dataset=data,
                 replay="offline" if phase == "offline" else BACKBONES[backbone].replay,
-                eval_episodes=AMOUNTS["paper"].episodes,
+                eval_episodes=AMOUNTS["paper"].evaluations["locomotion"][1],
             )
             for seed in range(runs)
         ]

@@ -33,7 +33,7 @@ def measure(task: str, backbone: str, runs: int, steps: int) -> dict[str, float]
             seed,
             dataset=dataset(task, rows=AMOUNTS["smoke"].rows),
             replay=BACKBONES[backbone].replay,
-            eval_episodes=amounts.episodes,
+            eval_episodes=amounts.evaluations["locomotion"][1],
         )
         for seed in range(runs)
     ]
@@ -50,7 +50,7 @@ def measure(task: str, backbone: str, runs: int, steps: int) -> dict[str, float]
     cohort.evaluate()
     evaluation = time.perf_counter() - began
     length = sum(rows["evaluations"][-1]["length"] for rows in cohort.rows) / runs
-    between = step * amounts.online_every
+    between = step * amounts.evaluations["locomotion"][0]
     return {
         "runs": runs,
         "steps_per_second": runs / step,

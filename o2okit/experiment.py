@@ -4,48 +4,29 @@
     result = o2okit.finetune("hopper-medium-v2", "iql", seeds=3)
     result.frame, result.summary(), result.plot()
 
-Runs are kept in the run store: a second call finds them. The dataset is D4RL's where it is on this machine,
-else the kit's, which is built on the spot.
+Runs are kept in the run store: a second call finds them. A profile's amounts are those of GDE's main
+sections, so that equal runs are shared. The dataset is D4RL's where it is on this machine, else the kit's, which is
+built on the spot.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from o2okit.backbones import BACKBONES
-from o2okit.data import Dataset, kit
+from o2okit.data import Dataset
 from o2okit.errors import UserError, unknown
 from o2okit.methods import METHODS
+from o2okit.papers.gde.entries import AMOUNTS
 from o2okit.profiles import check_profile, default_profile
 from o2okit.result import Result
 from o2okit.tasks import normalised_score
+from o2okit.tasks import task as find_task
 from o2okit.training import RunSpec, protocol, train
 from o2okit.training.obtain import dataset
-
-
-@dataclass(frozen=True)
-class Amounts:
-    """What a profile decides, and nothing else does."""
-
-    rows: int  # of the kit dataset
-    offline_steps: int
-    online_steps: int
-    offline_every: int  # steps between evaluations
-    online_every: int
-    random_steps: int  # before learning from scratch begins
-    episodes: int  # per evaluation
-    seeds: int
-
-
-AMOUNTS = {  # random steps: specs/gde.md 3
-    "smoke": Amounts(kit.ROWS["smoke"], 60, 60, 30, 30, 20, 1, 1),
-    "laptop": Amounts(kit.ROWS["laptop"], 20_000, 10_000, 5_000, 2_000, 5_000, 10, 3),
-    "paper": Amounts(kit.ROWS["paper"], 1_000_000, 250_000, 5_000, 2_500, 5_000, 10, 5),
-}
 
 
 def pretrain(
@@ -123,7 +104,7 @@ def finetune(
     data = dataset(task, source=source, rows=amounts.rows, ant_obs=ant_obs)
     kind = {"eval_every": eval_every, "ant_obs": ant_obs}
     offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, **kind)
-    every = amounts.online_every if eval_every is None else eval_every
+    every, episodes = amounts.evaluations[find_task(task).family]
     specs = [
         protocol.online(
             start,
@@ -131,8 +112,8 @@ def finetune(
             amounts.online_steps if steps is None else steps,
             replay=replay,
             method_hyper=method_hyper,
-            eval_every=every,
-            eval_episodes=amounts.episodes,
+            eval_every=every if eval_every is None else eval_every,
+            eval_episodes=episodes,
         )
         for start, name in itertools.product(offline, methods)
     ]
@@ -171,6 +152,7 @@ def scratch(
             f"learning from scratch begins after {amounts.random_steps:,} random steps; take more than "
             f"that. Got {steps:,}."
         )
+    every, episodes = amounts.offline_evaluations[find_task(task).family]
     specs = [
         protocol.scratch(
             task,
@@ -180,8 +162,8 @@ def scratch(
             random_steps=amounts.random_steps,
             hyper=hyper,
             ant_obs=ant_obs,
-            eval_every=amounts.offline_every if eval_every is None else eval_every,
-            eval_episodes=amounts.episodes,
+            eval_every=every if eval_every is None else eval_every,
+            eval_episodes=episodes,
         )
         for name in _names("backbone", backbone, BACKBONES)
         for seed in _seeds(seeds, profile)
@@ -202,6 +184,7 @@ def _offline(
     ant_obs: int,
 ) -> list[RunSpec]:
     amounts = AMOUNTS[profile]
+    every, episodes = amounts.offline_evaluations[find_task(task).family]
     return [
         protocol.offline(
             task,
@@ -211,8 +194,8 @@ def _offline(
             seed,
             hyper=hyper,
             ant_obs=ant_obs,
-            eval_every=amounts.offline_every if eval_every is None else eval_every,
-            eval_episodes=amounts.episodes,
+            eval_every=every if eval_every is None else eval_every,
+            eval_episodes=episodes,
         )
         for backbone in backbones
         for seed in seeds

@@ -246,7 +246,10 @@ def with_data(task: str) -> Task:
     if found.quality is None:
         like = [name for name, other in TASKS.items() if other.environment == found.environment]
         others = ", ".join(name for name in like if name != task)
-        none = "none; those of the toy maze come from o2okit.data.maze" * (found.family == "maze")
+        none = {
+            "maze": "none; those of the toy maze come from o2okit.data.maze",
+            "atari": "none; the study gde/atari collects those of games itself",
+        }.get(found.family)
         raise UserError(
             f"{task} names an environment, no dataset. With data there are: {others or none or 'none'}."
         )

@@ -11,7 +11,9 @@ Numbered departures from the paper (specs/gde.md 2, "ours"):
     1. The first stage is a scoring one: it fills the empty buffer and gives the teacher its score.
     2. A stage's score is the sum of its raw rewards; ``finished_episodes`` takes their mean return instead.
     3. The divergence is KL(teacher ‖ exploration); ``reverse`` turns it round.
-    4. Where the stages are scaled down with the budget, the paper's F and L keep their share of T.
+    4. With a budget below the paper's, F and L are at most 10 % and 8 % of it: with T = 25,000 these are
+       2,500 and 2,000 steps, and about half of the steps carry updates, not a third. A tenth of each
+       would score the teacher on less than one episode.
     5. w/o exploit (``exploit=False``): π_e goes on in the targets of those critics that need a policy.
 """
 
@@ -34,19 +36,25 @@ from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
-class GDEHyperparameters:
-    """Defaults: specs/gde.md 2.4, locomotion."""
+class StageHyperparameters:
+    """What every form of GDE has. Defaults: specs/gde.md 2.4, locomotion."""
 
     rho: float = per_run(0.3, "ρ", "spec 2.4; 0: without teacher")
     fine_tune_steps: int = static(2_500, "F", "spec 2.4; 25,000 AntMaze", low=1)
     scoring_steps: int = static(5_000, "L", "spec 2.4", low=1)
     total_steps: int = static(250_000, "T", "spec 2.4, where ρ has fallen to 0", low=1)
     n: int = static(1, "n", "spec 2.4; 3 AntMaze", low=1)
-    lr: float = static(3e-4, "", "spec 2.4, Adam of π_β")
     reverse: bool = static(False, "", "spec 2.2")
     finished_episodes: bool = static(False, "", "spec 2.3, 4")
     exploit: bool = static(True, "", "spec 2.6: w/o exploit")
     explore: bool = static(True, "", "spec 2.6: w/o explore")
+
+
+@dataclass(frozen=True)
+class GDEHyperparameters(StageHyperparameters):
+    """Those, and the rate of the exploring policy, which has a loss of its own."""
+
+    lr: float = static(3e-4, "", "spec 2.4, Adam of π_β")
 
 
 class GDE(Naive):
@@ -59,20 +67,29 @@ class GDE(Naive):
 
     @classmethod
     def settings(cls, task: Task, online_steps: int) -> dict[str, Any]:
-        """ρ falls over the whole fine-tuning; AntMaze has long stages and 3-step sums."""
-        antmaze = {"fine_tune_steps": 25_000, "n": 3} if task.family == "antmaze" else {}
-        return {"total_steps": online_steps, **antmaze}
+        """ρ falls over the whole fine-tuning; AntMaze has long stages and 3-step sums (departure 4)."""
+        antmaze = task.family == "antmaze"
+        return {
+            "total_steps": online_steps,
+            "fine_tune_steps": max(1, min(25_000 if antmaze else 2_500, online_steps // 10)),
+            "scoring_steps": max(1, min(5_000, online_steps * 2 // 25)),
+            "n": 3 if antmaze else 1,
+        }
 
     def build(self, seeds: Sequence[int]) -> None:
         """Exploration policy and teacher beside the agent's own policy, and the scores ``[R]``."""
         self.behaviour = self.agent.policy.copy(trainable=True)
         self.teacher = self.agent.policy.copy()
-        self.adam = Adam(self.behaviour.parts, self.hyper.lr)
+        self.adam = Adam(self.behaviour.parts, self.learning_rate())
         self.best = torch.full((self.runs,), -torch.inf, dtype=torch.float64, device=self.device)
         # Of a scoring stage: its rewards, those of the episode under way, those of finished episodes, and
         # how many there are.
         self.tally = torch.zeros(self.runs, 4, dtype=torch.float64, device=self.device)
         self.rho = torch.zeros(self.runs, device=self.device)  # at this step
+
+    def learning_rate(self) -> float:
+        """Of the exploring policy."""
+        return self.hyper.lr
 
     def prepare(self, dataset: Dataset | None) -> None:
         """All three start as the offline policy."""

@@ -20,20 +20,23 @@ from torch import Tensor
 
 from o2okit.backbones.dqn import huber
 from o2okit.data import Batch, Dataset
-from o2okit.methods.gde import GDE
-from o2okit.nn import Adam
+from o2okit.methods.gde import GDE, StageHyperparameters
 
 
 class DiscreteGDE(GDE):
     """GDE on discrete CQL; arguments as for ``Naive``."""
 
+    Hyperparameters = StageHyperparameters
     backbones = ("cql-discrete",)
 
     def build(self, seeds: Sequence[int]) -> None:
-        """As ``GDE.build``, with the exploring network's own target; its learning rate is the backbone's."""
+        """As ``GDE.build``, with the exploring network's own target."""
         super().build(seeds)
         self.target_network = self.behaviour.copy()
-        self.adam = Adam(self.behaviour.parts, self.agent.hyper.lr)
+
+    def learning_rate(self) -> float:
+        """The backbone's: the loss is, too."""
+        return self.agent.hyper.lr
 
     def prepare(self, dataset: Dataset | None) -> None:
         """As ``GDE.prepare``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from o2okit.data import Dataset
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
 from o2okit.streams import Draws
+from o2okit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class PEX(Naive):
     Hyperparameters = PEXHyperparameters
     replay = "half"
     backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql")
+
+    @classmethod
+    def settings(cls, task: Task, online_steps: int) -> dict[str, Any]:
+        """The warm-up is at most 2 % of the budget, as in the paper (5,000 of 250,000)."""
+        return {"warm_up": min(5_000, online_steps // 50)}
 
     def build(self, seeds: Sequence[int]) -> None:
         """The offline policy and a fresh one's parameters."""

@@ -18,7 +18,8 @@ class Entry:
         backbone: the offline algorithm.
         method: the fine-tuning method; ``None`` for the offline agent as it is.
         replay: what fine-tuning draws from, where that is not the method's own.
-        online_hyper: hyper-parameters of the backbone that change when fine-tuning begins.
+        online_hyper: hyper-parameters of the backbone that change when fine-tuning begins, or that
+            training from scratch has.
         method_hyper: hyper-parameters of the method that are not its own; a function is called with the
             profile's ``Amounts``.
         pretrained: ``False`` for training from scratch.
@@ -77,8 +78,8 @@ class Amounts:
         tasks: of the study, as far as there are data for them.
         rows: of a kit dataset.
         offline_steps, online_steps: updates, environment steps.
-        offline_evaluation: updates between evaluations of the pre-training, episodes of one.
-        evaluations: family of tasks -> steps between evaluations online, episodes of one.
+        offline_evaluations: family of tasks -> updates between evaluations, episodes of one.
+        evaluations: the same online, in environment steps.
         random_steps: before learning from scratch begins.
         seeds: how many.
         method_hyper: method -> hyper-parameters that are scaled with the budget.
@@ -89,7 +90,7 @@ class Amounts:
     rows: int
     offline_steps: int
     online_steps: int
-    offline_evaluation: tuple[int, int]
+    offline_evaluations: Mapping[str, tuple[int, int]]
     evaluations: Mapping[str, tuple[int, int]]
     random_steps: int
     seeds: int

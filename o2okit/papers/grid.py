@@ -124,6 +124,7 @@ class GridStudy(Judging, Study):
 
     def offline(self, task: str, entry: Entry, seed: int) -> RunSpec:
         """The pre-training of an entry."""
+        every, episodes = self.amount.offline_evaluations[find_task(task).family]
         return protocol.offline(
             task,
             entry.backbone,
@@ -131,8 +132,8 @@ class GridStudy(Judging, Study):
             self.amount.offline_steps,
             seed,
             hyper=self.amount.hyper.get(entry.backbone),
-            eval_every=self.amount.offline_evaluation[0],
-            eval_episodes=self.amount.offline_evaluation[1],
+            eval_every=every,
+            eval_episodes=episodes,
         )
 
     def spec(self, task: str, entry: Entry, seed: int) -> RunSpec:
@@ -151,7 +152,7 @@ class GridStudy(Judging, Study):
                 seed,
                 random_steps=self.amount.random_steps,
                 data=self.datasets[task] if entry.preloaded else None,
-                hyper=self.amount.hyper.get(entry.backbone),
+                hyper={**self.amount.hyper.get(entry.backbone, {}), **entry.online_hyper},
                 **measured,
             )
         start = self.offline(task, entry, seed)
@@ -230,7 +231,9 @@ class GridStudy(Judging, Study):
         """One row per task and entry: ours with its interval, the published value, the verdict."""
         rows = []
         for task in self.tasks_of(artefact):
-            comparable = self.datasets[task].source == "d4rl"
+            data = self.datasets[task]
+            known = data.source == "d4rl" and data.provenance.get("published") is not False
+            comparable = known and self.profile == "paper"
             for entry in self.entries_of(artefact, task):
                 ours = self.scores(task, entry)
                 interval = bootstrap_interval(ours)

@@ -199,7 +199,9 @@ class Study(ABC):
         return paths.figures(self.profile) / self.paper
 
     def _stem(self, name: str) -> str:
-        return f"{name}.{self.variant}" if self.variant else name
+        # What the repository holds is the laptop's; it must not be replaced by another profile's.
+        own = self.profile if self.profile == "paper" else ""
+        return ".".join(part for part in (name, self.variant, own) if part)
 
     def record_file(self) -> Path:
         """Where ``claims()`` writes what the results are and where they come from."""

@@ -95,7 +95,7 @@ def cell_verdict(
         ours: final scores ``[seeds]``; None or empty if there are none yet.
         published: the printed value.
         published_std: the printed spread; None or NaN where none is printed.
-        comparable: False if the environment or the data differ from the paper's.
+        comparable: False if the environment, the data or the amounts differ from the paper's.
         profile: the profile that made ``ours``.
         seed: of the bootstrap.
 
@@ -113,7 +113,7 @@ def cell_verdict(
 
     difference = bootstrap_interval(as_seeds(ours, "ours"), seed=seed).shifted(-published)
     if not comparable:
-        outcome, why = CellOutcome.NOT_COMPARABLE, "environment or data differ from the paper's"
+        outcome, why = CellOutcome.NOT_COMPARABLE, "data or amounts differ from the paper's"
     elif -margin <= difference.low and difference.high <= margin:
         outcome, why = CellOutcome.REPLICATED, f"within the margin of {_number(margin)}"
     elif difference.low > margin:

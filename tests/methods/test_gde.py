@@ -90,9 +90,24 @@ def test_rho_falls_to_zero_over_the_budget():
         method.step = step
         method.observe(torch.zeros(2), torch.tensor([False, False]))
         assert method.rho.tolist() == pytest.approx([expected, 2 * expected])
-    assert GDE.settings(TASK, 1_000) == {"total_steps": 1_000}
-    maze = {"total_steps": 1_000, "fine_tune_steps": 25_000, "n": 3}
-    assert GDE.settings(task("antmaze-umaze-v0"), 1_000) == maze
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "fine_tune", "scoring"),
+    [
+        ("hopper", 250_000, 2_500, 5_000),
+        ("hopper", 1_000_000, 2_500, 5_000),
+        ("hopper", 25_000, 2_500, 2_000),
+        ("hopper", 60, 6, 4),
+        ("hopper", 5, 1, 1),
+        ("antmaze-umaze-v0", 250_000, 25_000, 5_000),
+        ("antmaze-umaze-v0", 25_000, 2_500, 2_000),
+    ],
+)
+def test_stages_are_the_papers_and_fit_into_a_smaller_budget(name, total, fine_tune, scoring):
+    own = GDE.settings(task(name), total)
+    assert (own["fine_tune_steps"], own["scoring_steps"]) == (fine_tune, scoring)
+    assert (own["n"], own["total_steps"]) == (3 if "maze" in name else 1, total)
 
 
 # --- the exploration loss -------------------------------------------------------------------------

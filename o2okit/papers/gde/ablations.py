@@ -27,12 +27,21 @@ class AblationStudy(GridStudy):
     statistics = e.STATISTICS
 
     def _judge(self) -> list[dict[str, Any]]:
-        locomotion, antmaze = ("locomotion", "antmaze")
+        parts = {"locomotion": PARTS, "antmaze": (*PARTS, e.NO_N_STEP)}
+        lower = {
+            f"{group}, {part.label}": self.compare(
+                "gde-16", lambda entry, group=group: self.total(entry, group), e.GDE, part
+            )
+            for group, removed in parts.items()
+            if self.run_of(group)
+            for part in removed
+        }
         return [
-            self.judge_tasks("gde-16", "all", locomotion, e.GDE, PARTS),
-            self.judge_tasks(
-                "gde-17", "all", locomotion, e.NO_EXPLORE, [e.NO_EXPLOIT, e.NO_TEACHER]
+            self.judge_over("gde-16", "all", lower),
+            self.judge_total("gde-17", "locomotion", e.NO_EXPLORE, e.NO_EXPLOIT, e.NO_TEACHER),
+            self.judge_total(
+                *("gde-18", "antmaze", e.NO_TEACHER),
+                *(e.NO_EXPLOIT, e.NO_EXPLORE, e.NO_N_STEP),
             ),
-            self.judge_total("gde-18", antmaze, e.NO_TEACHER, e.NO_EXPLORE),
-            self.judge_total("gde-19", antmaze, e.GDE, e.NO_N_STEP),
+            self.judge_total("gde-19", "antmaze", e.GDE, e.NO_N_STEP),
         ]

@@ -6,12 +6,10 @@ Numbered departures from the paper, which shows curves alone:
     1. Fig. 2d: t in 0, .25, .5 and 1, and a deviation of t σ; the agent is OnIQL (specs/gde.md 2.9).
     2. "SAC" goes on with an offline CQL agent by SAC's losses and SAC's learning rates. What stays CQL's:
        the networks with their initialisation, Adam's moments, the temperature α that it begins with,
-       observations as they are (SAC's own runs standardise them).
-    3. Networks are the backbones' own: CQL's critics have four layers and all of AWAC's three, against
-       two in the paper.
-    4. r_max is the largest |reward| of the dataset as the agent sees it; mean Q is that of one minibatch
+       observations as they are.
+    3. r_max is the largest |reward| of the dataset as the agent sees it; mean Q is that of one minibatch
        per evaluation, offline or online. A value that is not a number counts as diverged.
-    5. "Cannot be fine-tuned": the seeds that diverged end less than five points above their start.
+    4. "Cannot be fine-tuned": the seeds that diverged end less than five points above their start.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from o2okit.papers.gde import entries as e
 from o2okit.papers.grid import GridStudy, Panel
 
-MEDIUM_AND_LARGE = e.LOCOMOTION + e.ANTMAZE[2:]
+MAZES = e.ANTMAZE[2:]  # medium and large
 CRASH = ("antmaze-large-play-v0",)
 
 
@@ -25,13 +25,11 @@ class ExplorationStudy(GridStudy):
         "table_1": Panel(
             "Table 1: ways to explore, on IQL's own transitions",
             (e.ON_IQL, e.RE_IQL, e.RND, e.BP_IQL),
-            tasks=MEDIUM_AND_LARGE,
         ),
         "table_1_curves": Panel(
             "Ours: learning curves behind Table 1",
             (e.ON_IQL, e.RE_IQL, e.RND, e.BP_IQL),
             curves=True,
-            tasks=MEDIUM_AND_LARGE,
         ),
         "figure_4": Panel(
             "Fig. 4: ReIQL's policy on antmaze-large-play",
@@ -40,8 +38,8 @@ class ExplorationStudy(GridStudy):
             tasks=CRASH,
         ),
     }
-    amounts = e.AMOUNTS
-    groups = e.GROUPS
+    amounts = e.amounts(paper={"tasks": e.LOCOMOTION + MAZES})
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = e.GROUPS | {"antmaze": MAZES}
     statistics = e.STATISTICS
 
     def _judge(self) -> list[dict[str, Any]]:

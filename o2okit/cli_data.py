@@ -49,17 +49,20 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
 def _list(args: argparse.Namespace) -> int:
     from o2okit.data.sources import FILES, where
     from o2okit.tasks import TASKS
+    from o2okit.training.obtain import why_not
 
-    print(f"{'task':<28}{'D4RL file':>12}  here")
+    print(f"{'task':<28}{'D4RL file':>12}  {'kit':<6}here")
     for name, task in TASKS.items():
         if not task.has_data:
             continue
         size = FILES[name].bytes if name in FILES else 0
         here = next((place for place in where(name) if place.found), None)
         shown = "none" if task.kit_only else f"{size / 1e6:,.0f} MB" if size else "?"
-        print(f"{name:<28}{shown:>12}  {_line(here) if here else '-'}")
+        kit = "-" if why_not(name, "kit") else "yes"
+        print(f"{name:<28}{shown:>12}  {kit:<6}{_line(here) if here else '-'}")
     print(
-        "\n`o2okit data fetch TASK` downloads D4RL's file; `o2okit data where TASK` lists all places."
+        "\nkit: whether `o2okit data build TASK` can collect the kit's own. `o2okit data fetch TASK` downloads\n"
+        "D4RL's file; `o2okit data where TASK` lists all places."
     )
     return 0
 

@@ -17,16 +17,20 @@ from o2okit import paths
 from o2okit.errors import UserError
 from o2okit.training.store import RunStore
 
-PACKAGES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "pandas",
-    "gymnasium",
-    "matplotlib",
-    "papermill",
-    "jupyterlab",
-)
+PACKAGES = {  # and the extra of o2okit that installs them
+    "torch": "",
+    "numpy": "",
+    "scipy": "",
+    "pandas": "",
+    "gymnasium": "",
+    "matplotlib": "",
+    "mujoco": "data",
+    "h5py": "data",
+    "gymnasium-robotics": "data",
+    "ale-py": "atari",
+    "papermill": "notebook",
+    "jupyterlab": "notebook",
+}
 DATA_FOLDERS = {  # name -> variable that moves it, where it lies otherwise
     "O2OKIT_DATA_DIR": ("O2OKIT_DATA_DIR", None),
     "D4RL's cache": ("D4RL_DATASET_DIR", "~/.d4rl/datasets"),
@@ -56,11 +60,13 @@ def _versions() -> list[Finding]:
             "ok" if good else "note", "python", f"{platform.python_version()} (tested: 3.11, 3.12)"
         ),
     ]
-    for name in PACKAGES:
+    for name, extra in PACKAGES.items():
         try:
             found.append(Finding("ok", name, metadata.version(name)))
         except metadata.PackageNotFoundError:
-            found.append(Finding("note", name, "missing: pip install 'o2okit[notebook]'"))
+            package = f"o2okit[{extra}]" if extra else "o2okit"
+            level = "note" if extra else "BAD"
+            found.append(Finding(level, name, f"missing: pip install '{package}'"))
     return found
 
 

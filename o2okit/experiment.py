@@ -5,8 +5,8 @@
     result.frame, result.summary(), result.plot()
 
 Runs are kept in the run store: a second call finds them. A profile's amounts are those of GDE's main
-sections, so that equal runs are shared. The dataset is D4RL's where it is on this machine, else the kit's, which is
-built on the spot.
+sections, so that equal runs are shared. The dataset is D4RL's where it is on this machine, else the kit's,
+which is built on the spot.
 """
 
 from __future__ import annotations

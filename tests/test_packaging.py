@@ -113,7 +113,7 @@ def test_conda_installs_this_package_with_existing_extras_and_the_pins(pip_lines
     assert (ROOT / options["--constraint"]).samefile(ROOT / "constraints.txt")
     place, extras = re.fullmatch(r"(\S+)\[(.+)\]", options["--editable"]).groups()
     assert (ROOT / place).samefile(ROOT)
-    assert set(extras.split(",")) == {"notebook", "dev", "data"} <= EXTRAS.keys()
+    assert set(extras.split(",")) == {"notebook", "dev", "data", "atari"} <= EXTRAS.keys()
 
 
 def test_pip_reads_condas_lines_as_the_package_and_its_pins(pip_lines, tmp_path):

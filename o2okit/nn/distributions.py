@@ -56,9 +56,3 @@ def tanh_normal_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Te
     # (u - mean) / std is the noise itself, whose gradient is zero.
     normal = -(0.5 * (noise.square() + LOG_2PI) + log_std).sum(-1)
     return torch.tanh(u), normal - log_tanh_derivative(u)
-
-
-def tanh_normal_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log-probability of a given ``action`` in [-1, 1], which is clipped to ±0.99999 first."""
-    u = torch.atanh(action.clamp(-EDGE, EDGE))
-    return normal_log_prob(u, mean, log_std) - log_tanh_derivative(u)

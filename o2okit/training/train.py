@@ -30,8 +30,7 @@ from o2okit.training.spec import RunSpec
 from o2okit.training.store import RunFolder, RunStore, StoreError, write_json
 from o2okit.training.threads import Threads
 
-CHECKPOINT_SECONDS = 30.0  # between two checkpoints: what a killed process can lose
-LOOK_EVERY = 100  # steps between two looks at the clock
+CHECKPOINT_SECONDS = 30.0  # between two checkpoints at least: what a killed process can lose
 
 
 @dataclass(frozen=True)
@@ -209,7 +208,7 @@ def _train_cohort(
                 _save(folders, f"snapshots/{cohort.step:08d}", agent, cohort.step)
             # A large replay takes its time: saving may take a twentieth of the whole.
             late = time.monotonic() - last >= max(checkpoint_seconds, 20 * cost)
-            if done or (late and cohort.step % LOOK_EVERY == 0):
+            if done or late:
                 saving = time.monotonic()
                 # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones not.
                 for folder, rows in zip(folders, cohort.rows, strict=True):

@@ -61,7 +61,7 @@ def _list(args: argparse.Namespace) -> int:
         kit = "-" if why_not(name, "kit") else "yes"
         print(f"{name:<28}{shown:>12}  {kit:<6}{_line(here) if here else '-'}")
     print(
-        "\nkit: whether `o2okit data build TASK` can collect the kit's own. `o2okit data fetch TASK` downloads\n"
+        "\nkit: whether `o2okit data build TASK` can collect the kit's own. `o2okit data fetch TASK` gets\n"
         "D4RL's file; `o2okit data where TASK` lists all places."
     )
     return 0

@@ -8,8 +8,7 @@ neighbours lie on either side, both collect, in the shares that give the mean.
 
 Numbered departures from specs/tasks.md 6:
     1. Minibatches of 128 instead of 256 transitions where training began on two cores: half the time per
-       step, and what is wanted is a policy of a given return, not a given algorithm's. For the same
-       reason an update every four steps for walker2d and ant: steps cost little, updates nearly all.
+       step, and what is wanted is a policy of a given return, not a given algorithm's.
 """
 
 from __future__ import annotations
@@ -136,7 +135,6 @@ class Recipe:
     Attributes:
         steps: environment steps, unless others are asked for.
         learning_starts: uniform actions before the first update.
-        update_every: environment steps per update.
         hyper: SAC's hyper-parameters that differ from its own.
         measure: the score that decides.
         targets: what it should be for each role; ``None``: the mean return of D4RL's file.
@@ -147,7 +145,6 @@ class Recipe:
 
     steps: int = 1_000_000
     learning_starts: int = 1_000
-    update_every: int = 1
     hyper: Mapping[str, Any] = field(default_factory=dict)
     measure: str = "mean"
     targets: Mapping[str, float | None] = field(
@@ -161,10 +158,8 @@ class Recipe:
 FAST = {"batch_size": 128}  # departure 1
 RECIPES = {
     **{robot: Recipe() for robot in ("halfcheetah", "hopper")},
-    "walker2d": Recipe(hyper=FAST, update_every=4),
-    "ant": Recipe(  # D4RL's returns are not known
-        hyper=FAST, update_every=4, targets={"medium": 3000.0, "expert": 3880.0}
-    ),
+    "walker2d": Recipe(hyper=FAST),
+    "ant": Recipe(hyper=FAST, targets={"medium": 3000.0, "expert": 3880.0}),  # D4RL's are not known
     "pen": Recipe(hyper=FAST, targets={}),
     "ant-controller": Recipe(  # OGBench's
         steps=400_000,
@@ -194,7 +189,6 @@ def training(environment: str, steps: int | None = None, seed: int = 0) -> RunSp
         hyper=recipe.hyper,
         replay="online",
         learning_starts=recipe.learning_starts,
-        update_every=recipe.update_every,
         eval_every=10_000,
         eval_episodes=10,
         snapshot_every=10_000,

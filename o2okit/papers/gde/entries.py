@@ -94,7 +94,7 @@ def amounts(**changes: Mapping[str, Any]) -> Mapping[str, Amounts]:
     return AMOUNTS | {profile: replace(AMOUNTS[profile], **own) for profile, own in changes.items()}
 
 
-# On a CPU an update of CQL takes about 20 times as long as one of IQL (departure 5).
+# On a CPU an update of CQL takes about 12 times as long as one of IQL (departure 5).
 SHORT = {
     "offline_steps": 20_000,
     "online_steps": 10_000,

@@ -3,7 +3,7 @@
 A controller walks, a planner says where to. Nothing ends at the goal: an episode has one row more than
 the task's horizon and ends with a time-out. Afterwards all rewards are those of one evaluation goal.
 
-    umaze            from the start to the evaluation goal
+    umaze            from the start to the evaluation goal, then to any other cells
     umaze-diverse    from any free cell to any free cell; of each success one goal row is left
     play             from any cell that is no goal to a goal of D4RL's map or the evaluation goal
     diverse          from any free cell to any free cell
@@ -13,11 +13,16 @@ Numbered departures from D4RL:
        OGBench's data, not samples + N(0, 0.2²); ``sampled`` undoes the latter.
     2. Rewards look at the next row, but not across resets: the last row of an episode earns nothing.
     3. v0 and v2 are the same rows, with time-outs that are right; those of D4RL's v0 files are out of step.
+    4. Who has been at a goal for a while (``LINGER``) gets another one, until the episode is over. D4RL's
+       planner goes on to the old one, which its ants pass: 6 rows of an umaze episode lie within 0.5 m
+       of the evaluation goal. Ours turn on the spot and would stand there for hundreds of rows. LINGER
+       was chosen so that there are about as many goal rows as in D4RL's files. ``stay`` undoes it.
+    5. The evaluation goal of all rows is the middle of those that an evaluation draws, not a draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +33,11 @@ from o2okit.data.policies import Ladder, Snapshot, ladder
 from o2okit.data.rollout import Fields, roll_out, side_by_side
 from o2okit.streams import generator
 from o2okit.tasks import Key, Task
+from o2okit.tasks.antmaze import AntMaze
 from o2okit.tasks.antmaze_maps import MAZES, RADIUS, Maze
 
+MEAN_OFFSET = 0.75  # metres: of a goal from the centre of its cell, in x and in y
+LINGER = {"antmaze-umaze": 1, "antmaze-medium": 4, "antmaze-large": 100}  # steps, on average
 MARKED_ONCE = {("antmaze-umaze", "diverse")}  # D4RL#199
 
 
@@ -72,6 +80,31 @@ def first_of_each(rows: np.ndarray) -> np.ndarray:
     return rows & ~np.append(False, rows[:-1])
 
 
+class Errands:
+    """Sends those on who have reached their goals (departure 4).
+
+    Args:
+        env: whose goals are changed.
+        quality: of the data; in ``fixed`` ones the ants then go to any cells but the goal's.
+        linger: steps that they stay at a goal, on average.
+        rngs: one per ant.
+    """
+
+    def __init__(
+        self, env: AntMaze, quality: str, rngs: Sequence[np.random.Generator], linger: float
+    ) -> None:
+        self.env, self.rngs, self.linger = env, rngs, linger
+        maze = env.maze
+        elsewhere = maze.free[(maze.free != maze.goal).any(axis=1)]
+        self.others = elsewhere if quality == "fixed" else None  # None: the quality's own
+
+    def send_on(self) -> None:
+        """To be called before each step."""
+        for ant in np.flatnonzero(self.env.success()):
+            if self.rngs[ant].random() * self.linger < 1:
+                self.env.goals[ant] = self.env.draw_goal(self.rngs[ant], self.others)
+
+
 def collect(
     where: Task,
     snapshot: Snapshot,
@@ -82,6 +115,7 @@ def collect(
     sampled: bool = False,
     legacy_cell: bool = False,
     legacy_noise: bool = False,
+    stay: bool = False,
 ) -> tuple[Fields, dict[str, Any]]:
     """Collects and relabels.
 
@@ -91,7 +125,7 @@ def collect(
         rows: so many come back; the last episode is cut off without a mark, as D4RL's is.
         seed: equal seeds give equal rows, on one machine.
         progress: called with the number of new rows.
-        sampled, legacy_cell, legacy_noise: D4RL's way, see above.
+        sampled, legacy_cell, legacy_noise, stay: D4RL's way, see above.
 
     Returns:
         Fields ``[rows, ...]`` of D4RL's format, and how they came about.
@@ -118,7 +152,12 @@ def collect(
         legacy_noise=legacy_noise,
     )
 
+    rngs = [generator(seed, f"{stream}/errands/{i}") for i in range(n)]
+    errands = Errands(env, where.quality, rngs, LINGER[where.environment])
+
     def act(obs: np.ndarray) -> np.ndarray:
+        if not stay:
+            errands.send_on()
         return controller.act(obs[:, 2:], planner.directions(env.qpos[:, :2], env.goals))
 
     def infos() -> Fields:
@@ -129,9 +168,7 @@ def collect(
     fields = {name: value[:rows] for name, value in fields.items()}
     del fields["next_observations"]  # D4RL's files have none
 
-    # An evaluation goal, the same for all data of a maze and seed.
-    evaluation = where.vector([Key(seed, "kit")])
-    goal = evaluation.draw_goal(generator(seed, f"kit/{where.environment}/goal"))
+    goal = maze.centre(maze.goal) + MEAN_OFFSET
     reached = goal_rows(fields["observations"][:, :2], fields["timeouts"], goal)
     if (where.environment, where.quality) in MARKED_ONCE:
         reached = first_of_each(reached)
@@ -143,6 +180,7 @@ def collect(
             "sampled": sampled,
             "legacy_cell": legacy_cell,
             "legacy_noise": legacy_noise,
+            "stay": stay,
         },
         "noise": NOISE,
         "start_cells": None if start_cells is None else start_cells.tolist(),

@@ -126,9 +126,14 @@ class AntMaze(D4RLAnt):
             self.goals[env] = self.draw_goal(rng)
         return qpos, qvel
 
-    def draw_goal(self, rng: np.random.Generator) -> np.ndarray:
-        """A goal ``[2]``: the centre of a goal cell + U(0, 1) + U(0, 0.5), not below 0."""
-        centre = self.maze.centre(rng.choice(self.goal_cells))
+    def draw_goal(self, rng: np.random.Generator, cells: np.ndarray | None = None) -> np.ndarray:
+        """A goal ``[2]``: the centre of a cell + U(0, 1) + U(0, 0.5), not below 0.
+
+        Args:
+            rng: the random numbers.
+            cells: ``[k, 2]``; default: the environment's goal cells.
+        """
+        centre = self.maze.centre(rng.choice(self.goal_cells if cells is None else cells))
         return np.maximum(centre + rng.uniform(0.0, 1.0, 2) + rng.uniform(0.0, 0.5, 2), 0.0)
 
     def reset(

@@ -112,12 +112,12 @@ def rungs(snapshots: list[Snapshot], roles: Mapping[str, list[dict[str, Any]]]) 
     return [snapshot for snapshot in snapshots if snapshot.step in steps]
 
 
-def first_to_reach(
+def best_of_all(
     snapshots: list[Snapshot], measure: str, target: float
 ) -> list[dict[str, Any]] | None:
-    """The least trained snapshot that is good enough."""
-    good = (snapshot.step for snapshot in snapshots if snapshot.scores[measure] >= target)
-    return [{"step": step, "share": 1.0} for step in itertools.islice(good, 1)] or None
+    """The best snapshot, of equal ones the most trained, if it is good enough."""
+    best = max(snapshots, key=lambda snapshot: (snapshot.scores[measure], snapshot.step))
+    return [{"step": best.step, "share": 1.0}] if best.scores[measure] >= target else None
 
 
 def those_with_a_role(
@@ -171,7 +171,7 @@ RECIPES = {
         measure="hops",
         targets={"controller": 0.8},
         scores=hop_scores,
-        assign=first_to_reach,
+        assign=best_of_all,
         keep=those_with_a_role,
     ),
 }

@@ -170,7 +170,7 @@ def test_equal_seeds_give_equal_files_and_v0_has_v2s_rows(shipped, tmp_path):
     assert old.provenance["name"] == "kit-antmaze-umaze-diverse-v0"
 
 
-@pytest.mark.parametrize("switch", ["sampled", "legacy_cell", "legacy_noise"])
+@pytest.mark.parametrize("switch", ["sampled", "legacy_cell", "legacy_noise", "stay"])
 def test_switches_change_the_data_and_are_recorded(shipped, tmp_path, monkeypatch, switch):
     slide(monkeypatch)
     _, ours = build(tmp_path, "antmaze-medium-diverse-v2", 1_000, "a")
@@ -198,12 +198,29 @@ def test_rewards_are_those_of_one_evaluation_goal(shipped, tmp_path, monkeypatch
     assert UMAZE.cell(goal).tolist() == [3, 1]
     np.testing.assert_array_equal(rows.terminals, expected_rows(rows, goal))
     np.testing.assert_array_equal(rows.rewards, rows.terminals)
-    # They slide to their own goals and stay: some of those lie within 0.5 m of the evaluation's.
+    # They slide to goals of their own: some of those lie within 0.5 m of the evaluation's.
     assert 0 < rows.terminals.mean() < 1
     runs = rows.terminals[1:] & rows.terminals[:-1]
     assert runs.any(), "several rows in succession"
+    assert goal == (UMAZE.centre(np.array([3, 1])) + 0.75).tolist(), "the middle of all draws"
     rate = rows.provenance["goal_rows_per_million"]
     assert rate == pytest.approx(1e6 * rows.terminals.mean(), abs=1)
+
+
+@pytest.mark.parametrize(("name", "maze"), [("umaze", UMAZE), ("medium-play", MEDIUM)])
+def test_who_has_reached_a_goal_is_sent_on(shipped, tmp_path, monkeypatch, name, maze):
+    slide(monkeypatch)
+    _, rows = build(tmp_path, f"antmaze-{name}-v2", 1_000)
+    goals, xy = rows.infos["goal"], rows.infos["qpos"][:, :2]
+    changes = np.flatnonzero((goals[1:] != goals[:-1]).any(axis=1) & ~rows.timeouts[:-1])
+    assert len(changes) > 3
+    assert (np.linalg.norm(xy[changes] - goals[changes], axis=1) <= 0.5).all()
+    if name == "umaze":  # afterwards anywhere but to the evaluation goal's cell
+        later = changes[changes < np.flatnonzero(rows.timeouts)[0]] + 1
+        assert (maze.cell(goals[later]) != maze.goal).any(axis=1).all()
+    _, stays = build(tmp_path, f"antmaze-{name}-v2", 1_000, "stays", stay=True)
+    again = (stays.infos["goal"][1:] != stays.infos["goal"][:-1]).any(axis=1)
+    assert not (again & ~stays.timeouts[:-1]).any()
 
 
 def test_umaze_diverse_marks_a_success_once(shipped, tmp_path, monkeypatch):

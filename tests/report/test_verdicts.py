@@ -123,7 +123,7 @@ def test_not_comparable_still_carries_the_difference():
     result = cell(FLAT + 80, comparable=False)
     assert result.verdict == "not comparable"
     assert result.difference.estimate == 30
-    assert "environment or data differ" in result.reason
+    assert "data or amounts differ" in result.reason
 
 
 def test_cell_reason_holds_the_numbers():

@@ -69,7 +69,8 @@ def test_a_start_that_nobody_waits_for_is_not_to_do():
 
 def test_a_dataset_that_is_missing_is_stood_in_for_and_stages_without_updates_are_left_out(home):
     # 20 offline updates; four variants of GDE, 50 steps each: stages of 4 without and 5 with updates, of
-    # which the last one is cut off after its first step. Without teacher GDE differs in a number only: three cohorts.
+    # which the last one is cut off after its first step. Without teacher GDE differs in a number only:
+    # three cohorts.
     timed = []
     first, second = plan([ABLATIONS, EXPLORATION], SMOKE, tell=timed.append)
     assert (first.runs, first.of, first.cohorts) == (5, 5, 4)

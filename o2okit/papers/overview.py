@@ -18,7 +18,8 @@ from o2okit.report.artefacts import ranges
 def records() -> dict[str, dict[str, Any]]:
     """The provenance records below ``figures/``; smoke records are never among them.
 
-    Keys are ``paper/section`` and, for results with parameters of their own, ``paper/section.variant``.
+    Keys are ``paper/section`` and, for results with parameters of their own or of the profile ``paper``,
+    ``paper/section.variant``, ``paper/section.paper``.
     Raises ``UserError`` for a file that is not a whole record.
     """
     found = {}
@@ -44,9 +45,16 @@ def _record(file: Path, key: str) -> dict[str, Any]:
     return record
 
 
+def standing() -> dict[str, dict[str, Any]]:
+    """Section -> the record of its own parameters: the profile ``paper``'s where there is one."""
+    made = records()
+    found = {key: made.get(f"{key}.paper") or made.get(key) for key in STUDIES}
+    return {key: record for key, record in found.items() if record}
+
+
 def artefact_rows() -> pd.DataFrame:
     """One row per artefact of the four papers: paper, section, artefact, caption, status, files."""
-    made = records()
+    made = standing()
     rows = []
     for paper in values.PAPERS:
         ours = {key: cls for key, cls in STUDIES.items() if key.startswith(f"{paper}/")}
@@ -86,9 +94,7 @@ def ledger(paper: str | None = None) -> pd.DataFrame:
         }
         for claim in published.itertuples()
     }
-    for key, record in records().items():
-        if key not in STUDIES:  # a variant answers another question than the paper's
-            continue
+    for key, record in standing().items():  # a variant answers another question than the paper's
         if paper is not None and not key.startswith(f"{paper}/"):
             continue
         for claim in record["claims"]:

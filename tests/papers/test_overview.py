@@ -1,0 +1,47 @@
+"""Which results stand for a section in the lists, the ledger and the report."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from o2okit.papers import overview
+
+COMMITTED = Path(__file__).parents[2] / "figures" / "gde" / "toy_maze.json"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("O2OKIT_HOME", str(tmp_path))
+    monkeypatch.delenv("O2OKIT_RUNS", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "figures" / "gde").mkdir(parents=True)
+    return tmp_path / "figures" / "gde"
+
+
+def write(folder, name, **changes):
+    (folder / f"{name}.json").write_text(json.dumps(json.loads(COMMITTED.read_text()) | changes))
+
+
+def of_the_maze():
+    rows = overview.artefact_rows()
+    status = set(rows[rows["section"] == "gde/toy_maze"]["status"])
+    ledger = overview.ledger("gde").set_index("claim_id")
+    return status, ledger.loc["gde-36", "profile"]
+
+
+def test_the_papers_amounts_stand_before_the_laptops(folder):
+    assert of_the_maze() == ({"not made yet"}, "")
+    write(folder, "toy_maze.seeds-0+2")
+    assert of_the_maze() == ({"not made yet"}, ""), "a variant answers another question"
+    write(folder, "toy_maze")
+    status, profile = of_the_maze()
+    assert profile == "laptop"
+    assert all(each.startswith("made: laptop") for each in status)
+    write(folder, "toy_maze.paper", profile="paper")
+    status, profile = of_the_maze()
+    assert profile == "paper"
+    assert all(each.startswith("made: paper") for each in status)
+    assert set(overview.records()) == {
+        *("gde/toy_maze", "gde/toy_maze.seeds-0+2", "gde/toy_maze.paper"),
+    }

@@ -14,8 +14,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from o2okit.report.artefacts import COLOURS, style
+from o2okit.tasks import TASKS
 
 WIDE = 3  # panels side by side
+
+
+def _unit(task: str) -> str:
+    """What a score is: a task without reference scores has returns alone."""
+    found = TASKS.get(task)
+    return "return" if found and not found.reference else "normalised score"
 
 
 def scores(cells: pd.DataFrame, title: str) -> Figure:
@@ -45,7 +52,7 @@ def scores(cells: pd.DataFrame, title: str) -> Figure:
             finite = np.isfinite(low) & np.isfinite(high)
             place.hlines((y + offset)[finite], low[finite], high[finite], color=colour, lw=1.6)
             place.plot(part[middle], y + offset, color=colour, marker=marker, ms=5, ls="")
-        place.set(title=task, xlabel="normalised score")
+        place.set(title=task, xlabel=_unit(task))
         place.set_yticks(y, entries)
         place.set_ylim(len(entries) - 0.5, -0.5)
         place.grid(axis="x", color="0.93", lw=0.7)
@@ -118,7 +125,7 @@ def curves(
         place.set(title=task, xlabel="environment steps")
         place.xaxis.set_major_locator(MaxNLocator(5))
         place.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes[0].set_ylabel("normalised score" if column == "score" else column.replace("_", " "))
+    axes[0].set_ylabel(_unit(tasks[0]) if column == "score" else column.replace("_", " "))
     notes = ["a line per seed"] if per_seed else []
     notes += [f"running mean of {window} evaluations"] if window > 1 else []
     handles = [Line2D([], [], color=colours[entry], label=entry) for entry in entries]

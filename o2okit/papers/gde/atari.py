@@ -9,6 +9,8 @@ Numbered departures from the paper (specs/gde.md 2.7):
        processor (``tasks=["atari-pong"]``) and shows little after a hundredth of the paper's amounts.
     5. The number of offline updates is ours, and so is the agent that collects the data
        (``o2okit.training.game_data``).
+    6. A stage's score is the mean return of its episodes, not the sum of its rewards: in the maze every step
+       costs 1, so that the sum is the same for whoever acts.
 """
 
 from __future__ import annotations
@@ -40,7 +42,11 @@ GDE = Entry(
     "GDE",
     backbone="cql-discrete",
     method="gde-discrete",
-    method_hyper={"fine_tune_steps": share(1), "scoring_steps": share(2)},
+    method_hyper={
+        "fine_tune_steps": share(1),
+        "scoring_steps": share(2),
+        "finished_episodes": True,  # departure 6
+    },
 )
 QDAGGER = Entry("QDagger", backbone="cql-discrete", method="qdagger")
 

@@ -1,10 +1,13 @@
 """Fig. 14 on the real emulator: the agent that collects, its dataset, the stand-in."""
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 import o2okit
 from o2okit.papers.gde import atari
+from o2okit.report import panels
 from o2okit.training import RunStore, game_data, train
 
 pytest.importorskip("ale_py")
@@ -68,3 +71,12 @@ def test_without_the_emulator_games_are_left_out(folder, monkeypatch):
     assert study.tasks == ["toy-maze"]
     with pytest.raises(o2okit.UserError, match=r"needs ale-py.*pip install 'o2okit\[atari\]'"):
         o2okit.study("gde/atari", profile="paper", tasks=["atari-pong"])
+
+
+@pytest.mark.parametrize(("task", "unit"), [("toy-maze", "return"), ("hopper", "normalised score")])
+def test_an_axis_says_whether_scores_are_normalised(task, unit):
+    rows = [(task, "GDE", 0, step, -70.0) for step in (0, 10)]
+    frame = pd.DataFrame(rows, columns=["task", "entry", "seed", "step", "score"])
+    figure = panels.curves(frame, "title")
+    assert figure.axes[0].get_ylabel() == unit
+    plt.close(figure)

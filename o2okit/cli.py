@@ -104,7 +104,7 @@ def _list(args: argparse.Namespace) -> int:
         for key, group in mine[mine["section"] != ""].groupby("section", sort=False):
             print(f"  {key}: {STUDIES[str(key)].title}")
             for row in group.itertuples():
-                print(f"    {row.artefact:<16}{row.status:<28}{row.caption}")
+                print(f"    {row.artefact:<18}{row.status:<28}{row.caption}")
             for name in made:
                 if name.startswith(f"{key}."):
                     print(f"    variant made: {name}")

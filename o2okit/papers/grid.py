@@ -353,6 +353,7 @@ class GridStudy(Judging, Study):
             "seeds": self.seeds,
             "tasks": self.tasks,
             "left_out": self.left_out,
+            "stand_in": self.stand_in if self.standing_in() else "",
             "in_place": {name: place for name in self.panels if (place := self.in_place(name))},
             "steps": {"offline": self.amount.offline_steps, "online": self.online_steps()},
         }

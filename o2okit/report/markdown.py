@@ -71,8 +71,13 @@ def _pictures(paper: str, files: list[str]) -> list[str]:
 
 def _origin(record: Mapping[str, Any]) -> str:
     data, env = record["dataset"], record["environment"]
+    hashes = data["sha256"]  # of a grid one per dataset
+    hashes = list(hashes.values()) if isinstance(hashes, Mapping) else [hashes]
+    digests = ", ".join(each[:12] for each in hashes)
+    other = record.get("stand_in")  # a task that the section is not about
     return (
-        f"Profile {record['profile']}; dataset {data['name']} (source: {data['source']}, "
-        f"sha256 {data['sha256'][:12]}); {len(record['runs'])} runs; o2okit {env['o2okit']} at "
+        (f"**{other} stands in** for the section's own tasks. " if other else "")
+        + f"Profile {record['profile']}; dataset {data['name']} (source: {data['source']}, "
+        f"sha256 {digests}); {len(record['runs'])} runs; o2okit {env['o2okit']} at "
         f"{env['commit']}, torch {env['packages']['torch']}, {env['device']}; {record['written']}."
     )

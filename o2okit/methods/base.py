@@ -15,7 +15,7 @@ from torch import Tensor
 from o2okit.backbones.base import Agent, Changes
 from o2okit.data import Batch, Dataset, Replay
 from o2okit.hyper import stack
-from o2okit.nn import Adam, Policy, Saved, Stacked
+from o2okit.nn import Adam, Policy, RunningMoments, Saved, Stacked
 from o2okit.streams import Draws
 from o2okit.tasks import Task
 
@@ -47,7 +47,7 @@ class Naive(Saved, Changes):
     replay: ClassVar[str | None] = None
     backbones: ClassVar[tuple[str, ...]] = ()
     needs_dataset: ClassVar[bool] = False
-    saved_kinds = (Stacked, Adam, Policy)
+    saved_kinds = (Stacked, Adam, Policy, RunningMoments)
 
     def __init__(
         self, agent: Agent, hypers: Sequence[Mapping[str, Any]], seeds: Sequence[int]
@@ -67,6 +67,11 @@ class Naive(Saved, Changes):
     def settings(cls, task: Task, online_steps: int) -> dict[str, Any]:
         """Hyper-parameters that go with the task and the length of the fine-tuning; most have none."""
         return {}
+
+    @classmethod
+    def first_update(cls, hyper: Mapping[str, Any]) -> int:
+        """Environment steps before the first update, with complete hyper-parameters of the method."""
+        return 0
 
     def build(self, seeds: Sequence[int]) -> None:
         """Makes the method's own networks and optimisers; the agent is untrained as yet."""

@@ -19,7 +19,7 @@ Numbered departures from the paper (specs/gde.md 2, "ours"):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,11 @@ class GDE(Naive):
             "scoring_steps": max(1, min(5_000, online_steps * 2 // 25)),
             "n": 3 if antmaze else 1,
         }
+
+    @classmethod
+    def first_update(cls, hyper: Mapping[str, Any]) -> int:
+        """As ``Naive.first_update``: after the first scoring stage."""
+        return hyper["scoring_steps"]
 
     def build(self, seeds: Sequence[int]) -> None:
         """Exploration policy and teacher beside the agent's own policy, and the scores ``[R]``."""

@@ -11,7 +11,7 @@ Numbered departures from the paper (specs/gde.md 3):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,11 @@ class PEX(Naive):
     def settings(cls, task: Task, online_steps: int) -> dict[str, Any]:
         """The warm-up is at most 2 % of the budget, as in the paper (5,000 of 250,000)."""
         return {"warm_up": min(5_000, online_steps // 50)}
+
+    @classmethod
+    def first_update(cls, hyper: Mapping[str, Any]) -> int:
+        """As ``Naive.first_update``: after the warm-up."""
+        return hyper["warm_up"]
 
     def build(self, seeds: Sequence[int]) -> None:
         """The offline policy and a fresh one's parameters."""

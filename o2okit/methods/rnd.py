@@ -4,8 +4,9 @@
 
 Numbered departures from the paper:
     1. The bonus has no value head and no discount of its own: it is added to the reward (GDE, 4.1).
-    2. Cells are one-hot and images between 0 and 1, not standardised; other observations come standardised
-       from the backbone, except CQL's and Cal-QL's, which are raw. All of these are clipped at ±5.
+    2. Cells are one-hot and images between 0 and 1, not standardised. Other observations come standardised
+       by the dataset where the backbone does so; where it does not (CQL, Cal-QL) they are standardised by
+       the minibatches so far. Both are clipped at ±5.
     3. std(e) runs over every error seen so far, not over returns (specs/gde.md 3).
 """
 
@@ -20,9 +21,10 @@ from torch import Tensor
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
-from o2okit.nn import Adam, StackedConvNet, StackedMLP, discrete_network
+from o2okit.nn import Adam, RunningMoments, StackedConvNet, StackedMLP, discrete_network
 
 CLIP = 5.0  # of standardised observations (specs/gde.md 3)
+TINY = 1e-8  # the least standard deviation
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,6 @@ class RND(Naive):
     version = 1
     # All but BC, to whom rewards mean nothing.
     backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql", "sac", "td3", "cql-discrete", "dqn")
-    saved_tensors = ("moments",)
 
     def build(self, seeds: Sequence[int]) -> None:
         """The frozen target and the predictor."""
@@ -56,11 +57,14 @@ class RND(Naive):
 
         self.frozen, self.predictor = network("target", trainable=False), network("predictor")
         self.adam = Adam([self.predictor], self.hyper.lr)
-        # Running moments of the error: count, mean, sum of squared deviations.
-        self.moments = torch.zeros(self.runs, 3, dtype=torch.float64, device=self.device)
+        self.errors = RunningMoments(self.runs, device=self.device)
+        raw = not task.discrete and not self.agent.hyper.normalise
+        self.seen = RunningMoments(self.runs, (task.obs_size,), self.device) if raw else None
 
     def error(self, obs: Tensor) -> Tensor:
         """Prediction error ``[R, B]`` of ``obs`` ``[R, B]``, with its gradient."""
+        if self.seen:
+            obs = (obs - self.seen.mean[:, None]) / self.seen.std[:, None].clamp(min=TINY)
         if not self.task.discrete:
             obs = obs.clamp(-CLIP, CLIP)
         with torch.no_grad():
@@ -69,11 +73,12 @@ class RND(Naive):
 
     def reward(self, batch: Batch) -> Tensor:
         """The reward plus β · e / std(e), ``[R, B]``. Updates the running moments first."""
+        if self.seen:
+            self.seen.add(batch.next_obs)
         with torch.no_grad():
             error = self.error(batch.next_obs)
-            self._observe(error.double())
-            count, _, squares = self.moments.unbind(1)
-            std = (squares / count).sqrt().clamp(min=1e-8).float()
+        self.errors.add(error)
+        std = self.errors.std.clamp(min=TINY)
         return batch.reward + self.hyper.beta[:, None] * error / std[:, None]
 
     def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
@@ -81,13 +86,3 @@ class RND(Naive):
         loss = self.error(batch.next_obs).mean(-1)
         self.adam.step(loss)
         return {"rnd_error": loss.detach()}
-
-    def _observe(self, error: Tensor) -> None:
-        """Merges a batch of errors ``[R, B]`` into the running moments (Chan et al., 1979)."""
-        count, mean, squares = self.moments.unbind(1)
-        n, delta = error.shape[1], error.mean(1) - mean
-        merged_squares = squares + error.var(1, unbiased=False) * n
-        merged_squares += delta.square() * count * n / (count + n)
-        self.moments = torch.stack(
-            [count + n, mean + delta * n / (count + n), merged_squares], dim=1
-        )

@@ -1,8 +1,9 @@
-"""Networks, distributions and optimisers on the run axis."""
+"""Networks, distributions, optimisers and running statistics on the run axis."""
 
 from o2okit.nn.adam import Adam
 from o2okit.nn.conv import StackedConvNet, discrete_network
 from o2okit.nn.flows import RealNVP
+from o2okit.nn.moments import RunningMoments
 from o2okit.nn.policies import (
     DeterministicPolicy,
     GaussianPolicy,
@@ -20,6 +21,7 @@ __all__ = [
     "GaussianPolicy",
     "Policy",
     "RealNVP",
+    "RunningMoments",
     "Saved",
     "SoftmaxPolicy",
     "Stacked",

@@ -122,11 +122,6 @@ def hyperparameters(paper: str | None = None, method: str | None = None) -> pd.D
     return _select("hyperparameters", paper=paper, method=method)
 
 
-def dataset_facts(task: str | None = None) -> pd.DataFrame:
-    """Measured facts about the real D4RL v2 files, for calibrating datasets that we build."""
-    return _select("d4rl_datasets", task=task)
-
-
 def artefacts(paper: str) -> list[str]:
     """The tables, figures and text passages of a paper that print a number or make a claim."""
     files = ("scores", "totals", "claims")

@@ -149,8 +149,20 @@ class RunSpec:
         object.__setattr__(self, "hyper", hyper.complete(backbone, self.hyper))
         method = METHODS[self.method].Hyperparameters
         object.__setattr__(self, "method_hyper", hyper.complete(method, self.method_hyper))
+        if self.phase == "online":
+            self._check_updates()
         if self.start is not None:
             self._check_start(self.start)
+
+    def _check_updates(self) -> None:
+        own = METHODS[self.method].first_update(self.method_hyper)
+        first = max(self.learning_starts, own)
+        if first >= self.steps:
+            where = f"method {self.method!r}" if own > self.learning_starts else "learning_starts"
+            raise UserError(
+                f"the run would end without an update: it has {self.steps} steps, and the first update comes "
+                f"after {first} ({where}). Give it more steps, or a shorter beginning."
+            )
 
     def _check_observations(self) -> None:
         seen, data = self.task_seen, self.dataset

@@ -1,3 +1,4 @@
+import hosts
 import numpy as np
 import pytest
 import torch
@@ -68,3 +69,28 @@ def test_state_continues_exactly():
         first.extra_updates(batch(step))
         second.extra_updates(batch(step))
     assert (first.predictor.flat == second.predictor.flat).all()
+
+
+def test_raw_observations_are_standardised_by_what_was_seen():
+    """CQL's come raw: a state of 40 must not be cut off at 5."""
+    rnd, seen = hosts.make("rnd", "cql"), []
+    for step in range(3):
+        raw = hosts.minibatch(step)
+        raw = raw._replace(next_obs=raw.next_obs * 30 + 40)
+        rnd.reward(raw)
+        seen.append(raw.next_obs)
+    everything = torch.cat(seen, dim=1)
+    mean, std = everything.mean(1), everything.std(1, unbiased=False)
+    assert torch.allclose(rnd.seen.mean, mean, rtol=1e-4)
+    assert torch.allclose(rnd.seen.std, std, rtol=1e-4)
+    standard = ((raw.next_obs - mean[:, None]) / std[:, None]).clamp(-5, 5)
+    expected = (rnd.predictor(standard) - rnd.frozen(standard)).square().sum(-1)
+    assert torch.allclose(rnd.error(raw.next_obs), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_standardised_observations_are_taken_as_they_come():
+    rnd, batch = hosts.make("rnd", "iql"), hosts.minibatch()
+    before = rnd.error(batch.next_obs)
+    rnd.reward(batch)
+    assert rnd.seen is None
+    assert torch.equal(rnd.error(batch.next_obs), before)

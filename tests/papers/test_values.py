@@ -44,7 +44,6 @@ def test_papers_are_those_of_the_files_in_our_order():
         (values.totals, 177),
         (values.claims, 132),
         (values.hyperparameters, 192),
-        (values.dataset_facts, 314),
     ],
 )
 def test_unfiltered_lookup_has_every_row(lookup, rows):
@@ -86,7 +85,6 @@ def test_filters_combine():
     assert set(table["artefact"]) == {"table_2"}
     assert list(table.index) == list(range(15))
     assert len(values.totals("qcse", "table_1", "antmaze")) == 7
-    assert values.dataset_facts("hopper-medium-v2")["index"].max() == 10
 
 
 def test_a_cell_that_names_several_is_found_by_each():
@@ -123,7 +121,6 @@ def test_claim():
         (lambda: values.claims("gde", "table_6"), ["artefact in claims.csv for gde 'table_6'"]),
         (lambda: values.claim("gde-99"), ["unknown claim_id", "'gde-39'"]),
         (lambda: values.hyperparameters("samg", "sac"), ["unknown method", "for samg"]),
-        (lambda: values.dataset_facts("hopper-medium"), ["unknown task", "'hopper-medium-v2'"]),
         (lambda: values.artefacts("GDE"), ["unknown paper 'GDE'"]),
         (lambda: values.printed("score"), ["'scores'"]),
     ],

@@ -23,6 +23,7 @@ BASE = {
 
 
 ANT = {"task": "ant", "backbone": "sac", "phase": "online", "dataset": None, "replay": "online"}
+HOPPER = {"task": "hopper", "dataset": None, "replay": "online"}
 WIDE = types.SimpleNamespace(name="wide", observations=np.zeros((1, 111)))
 
 
@@ -57,6 +58,24 @@ def test_the_id_is_stable_and_complete():
     ]
     ids = {spec().id, *(other.id for other in others)}
     assert len(ids) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"learning_starts": 10},
+            "10 steps, and the first update comes after 10 (learning_starts)",
+        ),
+        ({"backbone": "cql", "method": "pex", **HOPPER}, "after 5000 (method 'pex')"),
+        ({"backbone": "iql", "method": "gde", **HOPPER}, "after 5000 (method 'gde')"),
+    ],
+)
+def test_a_run_without_an_update_is_refused(changes, words):
+    with pytest.raises(UserError) as error:
+        spec(phase="online", **changes)
+    assert words in str(error.value)
+    assert spec(phase="online", **changes | {"steps": 5_001}).steps == 5_001
 
 
 def test_a_new_version_of_an_algorithm_gets_new_ids(monkeypatch):

@@ -1,0 +1,55 @@
+"""Mean and spread of what has been seen so far, run by run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from o2okit.nn.products import mean_per_run
+
+
+class RunningMoments:
+    """Count, mean and sum of squared deviations, merged batch by batch (Chan et al., 1979), in float64.
+
+    Args:
+        runs: length of the run axis, R.
+        shape: of one value; ``()`` for scalars.
+        device: where they are kept.
+    """
+
+    def __init__(
+        self, runs: int, shape: Sequence[int] = (), device: torch.device | str = "cpu"
+    ) -> None:
+        self.moments = torch.zeros(3, runs, *shape, dtype=torch.float64, device=device)
+
+    def add(self, values: Tensor) -> None:
+        """Takes in a batch ``[R, B, *shape]``."""
+        count, mean, squares = self.moments
+        n, total = values.shape[1], count + values.shape[1]
+        rows = values.double().movedim(1, -1).reshape(-1, n)  # each sum in a row of its own
+        own = mean_per_run(rows)
+        spread = mean_per_run((rows - own[:, None]).square()).view_as(mean)
+        delta = own.view_as(mean) - mean
+        squares += spread * n + delta.square() * count * n / total
+        mean += delta * n / total
+        count += n
+
+    @property
+    def mean(self) -> Tensor:
+        """``[R, *shape]``; 0 before anything was seen."""
+        return self.moments[1].float()
+
+    @property
+    def std(self) -> Tensor:
+        """``[R, *shape]``; 0 before anything was seen."""
+        return (self.moments[2] / self.moments[0].clamp(min=1)).sqrt().float()
+
+    def state(self) -> dict[str, Tensor]:
+        """The three, ``[R, 3, *shape]``."""
+        return {"moments": self.moments.transpose(0, 1).clone()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what ``state`` returned."""
+        self.moments.copy_(state["moments"].transpose(0, 1))

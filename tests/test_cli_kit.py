@@ -5,6 +5,7 @@ import json
 import pytest
 
 from o2okit.cli import main
+from o2okit.data import policies
 from o2okit.training import behaviour
 
 
@@ -70,8 +71,9 @@ def test_build_finds_what_it_has_built_and_refuses_another_seed(tmp_path, capsys
         (["finetune", "hopper-random-v2", "iql", "--profile", "lap"], "Did you mean 'laptop'"),
     ],
 )
-def test_mistakes_are_one_message(arguments, message, capsys, monkeypatch):
+def test_mistakes_are_one_message(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("O2OKIT_PROFILE", "smoke")
+    monkeypatch.setattr(policies, "FOLDER", tmp_path / "no policies")
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error

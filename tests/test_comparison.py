@@ -9,7 +9,7 @@ from matplotlib import image
 
 from o2okit import comparison
 from o2okit.cli import main
-from o2okit.data import sources
+from o2okit.data import policies, sources
 from o2okit.data.hdf5 import write_hdf5
 from o2okit.data.statistics import describe
 from o2okit.errors import UserError
@@ -26,6 +26,7 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("O2OKIT_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "none"))
+    monkeypatch.setattr(policies, "FOLDER", tmp_path / "no policies")
     monkeypatch.setattr(comparison, "TASKS", {name: TASKS[name] for name in CHOSEN})
     return tmp_path
 

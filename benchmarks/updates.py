@@ -29,17 +29,18 @@ SETTINGS = {"cql": THREE, "cal-ql": THREE}
 ROUNDS = 3
 
 
-def minibatch(runs: int) -> Batch:
-    obs, next_obs = torch.randn(2, runs, 256, TASK.obs_size)
-    action = torch.rand(runs, 256, TASK.act_size) * 2 - 1
-    reward, returns = torch.randn(2, runs, 256)
-    return Batch(obs, action, reward, next_obs, torch.zeros(runs, 256), returns)
+def minibatch(runs: int, rows: int = 256) -> Batch:
+    obs, next_obs = torch.randn(2, runs, rows, TASK.obs_size)
+    action = torch.rand(runs, rows, TASK.act_size) * 2 - 1
+    reward, returns = torch.randn(2, runs, rows)
+    return Batch(obs, action, reward, next_obs, torch.zeros(runs, rows), returns)
 
 
 def ours(name: str, runs: int) -> Callable[[], None]:
     """An update with its random numbers and its preparation of the minibatch."""
-    cls, seeds, batch = BACKBONES[name], tuple(range(runs)), minibatch(runs)
+    cls, seeds = BACKBONES[name], tuple(range(runs))
     hyper = complete(cls.Hyperparameters, SETTINGS.get(name, {}))
+    batch = minibatch(runs, hyper["batch_size"])
     agent, streams = cls(TASK, [hyper] * runs, seeds), Streams(seeds, "offline")
 
     def update() -> None:

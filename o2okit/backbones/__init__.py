@@ -6,6 +6,7 @@ from o2okit.backbones.bc import BC
 from o2okit.backbones.cal_ql import CalQL
 from o2okit.backbones.cql import CQL
 from o2okit.backbones.cql_discrete import DiscreteCQL
+from o2okit.backbones.cql_ensemble import CQLEnsemble
 from o2okit.backbones.dqn import DQN
 from o2okit.backbones.iql import IQL
 from o2okit.backbones.sac import SAC
@@ -19,6 +20,7 @@ BACKBONES: dict[str, type[Agent]] = {
     "iql": IQL,
     "cql": CQL,
     "cal-ql": CalQL,
+    "cql-ensemble": CQLEnsemble,
     "sac": SAC,
     "td3": TD3,
     "dqn": DQN,
@@ -36,6 +38,7 @@ __all__ = [
     "TD3",
     "TD3BC",
     "Agent",
+    "CQLEnsemble",
     "CalQL",
     "DiscreteCQL",
 ]

@@ -157,6 +157,10 @@ class Agent(Saved):
         """The work of an update: tensors in, tensors changed in place, metrics ``[R]`` out."""
         raise TypeError(f"{type(self).__name__} defines no update")
 
+    def optimisers(self) -> list[Adam]:
+        """All that ``learn`` steps."""
+        return [part for part in vars(self).values() if isinstance(part, Adam)]
+
     def view(self, obs: Tensor) -> Tensor:
         """Observations as the networks see them."""
         return obs

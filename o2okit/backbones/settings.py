@@ -50,8 +50,10 @@ TABLE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("awac", "adroit", "return"): {"temperature": 0.1},
     ("cql", "antmaze", "return"): ANTMAZE_CQL,
     ("cal-ql", "antmaze", "return"): ANTMAZE_CQL,
+    ("cql-ensemble", "antmaze", "return"): ANTMAZE_CQL,
     ("cql", "adroit", "success"): BINARY_CQL,
     ("cal-ql", "adroit", "success"): BINARY_CQL,
+    ("cql-ensemble", "adroit", "success"): BINARY_CQL,
     ("dqn", "atari", "return"): NATURE,
     ("cql-discrete", "atari", "return"): NATURE,
 }

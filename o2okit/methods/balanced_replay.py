@@ -6,9 +6,11 @@
 The dataset's rows start at 1, new rows at M f / ((1 - f) 1000) for a dataset of M rows: after 1,000 steps
 they make up the share f of a minibatch. What is drawn for an update gets its priority anew.
 
-This is the replay of Off2OnRL without its five agents: one agent of any continuous backbone draws from it.
+This is the replay of Off2OnRL. Its five agents are the backbone ``cql-ensemble``; one agent of any other
+continuous backbone may draw from it, too (GDE's tables: IQL, specs/gde.md 3).
+
 Numbered departures from the paper and the authors' code:
-    1. One agent, with its own losses, and no more updates at the start than later.
+    1. No more updates at the start than later.
     2. Observations are the agent's: standardised where it standardises them.
     3. A new row's priority stays that of the start; in the code it rises to the largest one given to any.
 """
@@ -65,7 +67,7 @@ class BalancedReplay(Naive):
     Hyperparameters = BalancedReplayHyperparameters
     version = 1
     replay = "mixed"
-    backbones = ("iql", "td3+bc", "awac", "cql", "cal-ql")
+    backbones = ("iql", "td3+bc", "awac", "cql", "cal-ql", "cql-ensemble")
 
     def build(self, seeds: Sequence[int]) -> None:
         """The weight network; at first all weights are near 1."""

@@ -20,7 +20,6 @@ from torch import Tensor
 from o2okit.backbones.base import Agent
 from o2okit.data import Batch
 from o2okit.errors import UserError
-from o2okit.nn import Adam
 from o2okit.streams import Draws
 
 FLAG = "O2OKIT_CUDA_GRAPH"
@@ -77,9 +76,8 @@ class CapturedUpdate:
         self.agent, self.draws = agent, FixedDraws()
         self.batch: Batch | None = None
         self.stream = torch.cuda.Stream(agent.device)
-        for part in vars(agent).values():
-            if isinstance(part, Adam):
-                part.make_capturable()
+        for adam in agent.optimisers():
+            adam.make_capturable()
         self._done: dict[Hashable, int] = {}
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
 

@@ -18,7 +18,10 @@ from o2okit.streams import Streams
 from o2okit.tasks import task
 
 TASK = task("hopper")
-CONTINUOUS = [name for name, backbone in BACKBONES.items() if not backbone.discrete]
+# The ensemble, whose networks are those of agents of CQL, has a file of its own.
+CONTINUOUS = [
+    name for name, backbone in BACKBONES.items() if not backbone.discrete and name != "cql-ensemble"
+]
 B = 32
 SMALL = {"batch_size": B, "hidden": (24, 24), "critic_hidden": (24, 24)}
 

@@ -11,7 +11,11 @@ from o2okit.tasks import Key, task
 
 TASK, SEEDS, B = task("hopper"), (3, 8), 16
 SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": B}
-FEW = {"cql": {"n_actions": 2}, "cal-ql": {"n_actions": 2}}
+FEW = {
+    "cql": {"n_actions": 2},
+    "cal-ql": {"n_actions": 2},
+    "cql-ensemble": {"n_actions": 2, "members": 2},
+}
 
 
 def make(name, backbone="iql", prepare=True, **hyper):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from o2okit.backbones import BACKBONES
+from o2okit.backbones import BACKBONES, Agent
 from o2okit.data import Batch
 from o2okit.errors import UserError
 from o2okit.hyper import complete
@@ -26,6 +26,8 @@ def make(name, device="cpu"):
     hyper |= {"target_period": 4} if cls.discrete else {"critic_hidden": (16, 16)}
     if name == "iql":
         hyper["cosine_steps"] = 20
+    if name == "cql-ensemble":
+        hyper["together"] = True  # apart it is CQL's update
     where = MAZE if cls.discrete else TASK
     return cls(where, [complete(cls.Hyperparameters, hyper)] * len(SEEDS), SEEDS, device)
 
@@ -71,10 +73,12 @@ class Record(TorchDispatchMode):
 
 
 def memory_of(agent):
-    parts = vars(agent).values()
+    agents = [agent, *(part for part in vars(agent).values() if isinstance(part, Agent))]
+    parts = [part for each in agents for part in vars(each).values()]
     places = [part.data_ptr() for part in parts if isinstance(part, torch.Tensor)]
     places += [part.flat.data_ptr() for part in parts if isinstance(part, Stacked)]
-    for adam in (part for part in parts if isinstance(part, Adam)):
+    assert agent.optimisers() == [part for part in parts if isinstance(part, Adam)]
+    for adam in agent.optimisers():
         places += [tensor.data_ptr() for tensor in (adam.steps, *adam.first, *adam.second)]
     return places
 

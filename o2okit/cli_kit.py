@@ -154,5 +154,7 @@ def _write(result: Result, name: str) -> int:
 
     files = result.save(paths.figures(result.profile) / "cells", name)
     print(result.summary("final", "last-10").round(1).to_string(index=False))
+    if result.diverged:
+        print(f"diverged, look before you trust: {', '.join(result.diverged)}")
     print("\n".join(str(file) for file in files))
     return 0

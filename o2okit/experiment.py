@@ -5,16 +5,19 @@
     result.frame, result.summary(), result.plot()
 
 Runs are kept in the run store: a second call finds them. A profile's amounts are those of GDE's main
-sections, so that equal runs are shared. The dataset is D4RL's where it is on this machine, else the kit's,
-which is built on the spot.
+sections; where the hyper-parameters are equal, too (BC, TD3+BC, IQL, SAC), so are the runs. The dataset is
+D4RL's where it is on this machine, else the kit's, which is built on the spot.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from o2okit.backbones import BACKBONES
 from o2okit.data import Dataset
@@ -26,7 +29,8 @@ from o2okit.result import Result
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import RunSpec, protocol, train
-from o2okit.training.obtain import dataset
+from o2okit.training.obtain import STAND_IN, dataset
+from o2okit.training.train import resolve_device
 
 
 def pretrain(
@@ -61,10 +65,12 @@ def pretrain(
     """
     profile = check_profile(profile or default_profile())
     backbones, seeds = _names("backbone", backbone, BACKBONES), _seeds(seeds, profile)
-    data = dataset(task, source=source, rows=AMOUNTS[profile].rows, ant_obs=ant_obs)
     kind = {"eval_every": eval_every, "ant_obs": ant_obs}
-    specs = _offline(task, backbones, data, profile, seeds, steps, hyper, **kind)
-    return Result(train(specs, device=device, label=task), data, profile)
+
+    def specs(data: Dataset) -> list[RunSpec]:
+        return _offline(task, backbones, data, profile, seeds, steps, hyper, **kind)
+
+    return _run(specs, task, profile, source, ant_obs, device)
 
 
 def finetune(
@@ -91,7 +97,8 @@ def finetune(
         method: name of the fine-tuning method, or a list of names.
         steps: environment steps; default: the profile's.
         offline_steps: updates before them; default: the profile's.
-        replay: ``online``, ``mixed`` or ``half``; default: as the method's authors do, or the backbone's.
+        replay: ``online``, ``mixed``, ``half`` or ``part`` (``RunSpec``); default: the method's authors', else
+            the backbone's.
         method_hyper: hyper-parameters of the method.
 
     Raises:
@@ -101,23 +108,26 @@ def finetune(
     amounts, seeds = AMOUNTS[profile], _seeds(seeds, profile)
     backbones = _names("backbone", backbone, BACKBONES)
     methods = _names("method", method, METHODS)
-    data = dataset(task, source=source, rows=amounts.rows, ant_obs=ant_obs)
     kind = {"eval_every": eval_every, "ant_obs": ant_obs}
-    offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, **kind)
     every, episodes = amounts.evaluations[find_task(task).family]
-    specs = [
-        protocol.online(
-            start,
-            name,
-            amounts.online_steps if steps is None else steps,
-            replay=replay,
-            method_hyper=method_hyper,
-            eval_every=every if eval_every is None else eval_every,
-            eval_episodes=episodes,
-        )
-        for start, name in itertools.product(offline, methods)
-    ]
-    return Result(train([*offline, *specs], device=device, label=task), data, profile)
+
+    def specs(data: Dataset) -> list[RunSpec]:
+        offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, **kind)
+        online = [
+            protocol.online(
+                start,
+                name,
+                amounts.online_steps if steps is None else steps,
+                replay=replay,
+                method_hyper={**amounts.method_hyper.get(name, {}), **(method_hyper or {})},
+                eval_every=every if eval_every is None else eval_every,
+                eval_episodes=episodes,
+            )
+            for start, name in itertools.product(offline, methods)
+        ]
+        return [*offline, *online]
+
+    return _run(specs, task, profile, source, ant_obs, device)
 
 
 def scratch(
@@ -147,12 +157,7 @@ def scratch(
     amounts = AMOUNTS[profile]
     normalised_score(task, 0.0)  # refused now, not after the training
     steps = amounts.online_steps if steps is None else steps
-    if 0 < steps <= amounts.random_steps:
-        raise UserError(
-            f"learning from scratch begins after {amounts.random_steps:,} random steps; take more than "
-            f"that. Got {steps:,}."
-        )
-    every, episodes = amounts.offline_evaluations[find_task(task).family]
+    every, episodes = amounts.evaluations[find_task(task).family]
     specs = [
         protocol.scratch(
             task,
@@ -169,6 +174,25 @@ def scratch(
         for seed in _seeds(seeds, profile)
     ]
     return Result(train(specs, device=device, label=task), None, profile)
+
+
+def _run(
+    specs: Callable[[Dataset], list[RunSpec]],
+    task: str,
+    profile: str,
+    source: str | Path,
+    ant_obs: int,
+    device: str,
+) -> Result:
+    """Trains what ``specs`` asks for. A mistake is told before a dataset is built."""
+    resolve_device(device)
+    amount = {"source": source, "rows": AMOUNTS[profile].rows, "ant_obs": ant_obs}
+    data = dataset(task, **amount, build=False)
+    wanted = specs(data)
+    if data.source == STAND_IN:
+        data = dataset(task, **amount)
+        wanted = specs(data)
+    return Result(train(wanted, device=device, label=task), data, profile)
 
 
 def _offline(
@@ -203,7 +227,7 @@ def _offline(
 
 
 def _names(kind: str, given: str | Sequence[str], allowed: Collection[str]) -> list[str]:
-    names = [given] if isinstance(given, str) else list(given)
+    names = [given] if isinstance(given, str) or given is None else list(given)
     for name in names:
         if name not in allowed:
             raise unknown(kind, name, allowed)
@@ -215,11 +239,15 @@ def _names(kind: str, given: str | Sequence[str], allowed: Collection[str]) -> l
 def _seeds(seeds: int | Sequence[int] | None, profile: str) -> list[int]:
     if seeds is None:
         seeds = AMOUNTS[profile].seeds
-    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
+    if _whole(seeds) and seeds > 0:
         return list(range(seeds))
-    listed = isinstance(seeds, Sequence) and not isinstance(seeds, str)
-    if listed and 0 < len(set(seeds)) == len(seeds):
-        return list(seeds)
+    listed = isinstance(seeds, Sequence | np.ndarray | range) and not isinstance(seeds, str)
+    if listed and all(map(_whole, seeds)) and 0 < len(set(seeds)) == len(seeds):
+        return [int(seed) for seed in seeds]
     raise UserError(
         f"seeds must be a number of seeds, at least 1, or a list of different ones; got {seeds!r}."
     )
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -17,15 +17,28 @@ from torch import Tensor
 from o2okit.errors import UserError, unknown
 
 
-def per_run(default: float, symbol: str, source: str, *, low: float = 0.0, high: float = math.inf):
-    """A hyper-parameter that may differ between the runs of a cohort; ``low <= value <= high``."""
+def per_run(
+    default: float,
+    symbol: str,
+    source: str,
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    infinite: bool = False,
+):
+    """A hyper-parameter that may differ between the runs of a cohort; ``low <= value <= high``.
+
+    ``infinite``: it may be infinite.
+    """
     meta = {"per_run": True, "symbol": symbol, "source": source, "low": low, "high": high}
+    meta["infinite"] = infinite
     return dataclasses.field(default=default, metadata=meta)
 
 
 def static(default: Any, symbol: str, source: str, *, low: float = 0.0, high: float = math.inf):
     """A hyper-parameter that the whole cohort shares."""
     meta = {"per_run": False, "symbol": symbol, "source": source, "low": low, "high": high}
+    meta["infinite"] = False
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -62,6 +75,8 @@ def _checked(field: dataclasses.Field, value: Any, owner: str) -> Any:
             )
         if not low <= item <= high:
             raise UserError(f"{owner}.{field.name} must lie in [{low}, {high}]; got {item!r}.")
+        if math.isinf(item) and not field.metadata["infinite"]:
+            raise UserError(f"{owner}.{field.name} must be finite; got {item!r}.")
     return tuple(items) if kind is tuple else kind(value)
 
 

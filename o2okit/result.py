@@ -14,14 +14,16 @@ from matplotlib.axes import Axes
 
 from o2okit.data import Dataset
 from o2okit.data.returns import episode_returns
+from o2okit.errors import UserError
 from o2okit.report import artefacts
 from o2okit.report.artefacts import ranges, style
-from o2okit.report.curves import curve_statistic
+from o2okit.report.curves import CURVES, cumulative_regret, curve_statistic
 from o2okit.report.statistics import bootstrap_interval
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import Run
 
+GOAL = "goal"  # the outcome that is a success
 DASHES = ("-", "--", ":", "-.")  # of methods
 CELL = ["backbone", "method", "phase"]  # what the seeds of a mean have in common
 
@@ -47,7 +49,10 @@ class Result:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row per evaluation: task, backbone, method, phase, seed, step, return, length, score, ..."""
+        """One row per evaluation: task, backbone, method, phase, seed, diverged, step, return, score, ...
+
+        A diverged run's losses were not finite at some evaluation; its policy still has scores.
+        """
         frames = []
         for run in self.runs:
             table, spec = run.evaluations(), run.spec
@@ -59,6 +64,7 @@ class Result:
                 "phase": spec.phase,
                 "seed": spec.seed,
                 "run": spec.id,
+                "diverged": run.folder.result()["diverged"],
             }
             table.insert(1, "score", normalised_score(spec.task, table[value].to_numpy()))
             frames.append(pd.DataFrame({**about, **table}))
@@ -83,18 +89,18 @@ class Result:
         """Per backbone, method and phase: mean of a statistic over seeds, its 95 % bootstrap interval.
 
         Args:
-            statistics: names in ``report.curves.CURVES``; default: ``final``.
+            statistics: names in ``report.curves.CURVES``, or ``regret`` (``cumulative_regret`` of the
+                training's episodes, where there is a goal to reach); default: ``final``.
 
         Raises:
-            UserError: a statistic is unknown.
+            UserError: a statistic is unknown, or no training episode has what the regret needs.
         """
         rows, data = [], self.data_score
         cells = self.frame.groupby(CELL, sort=False)
         for statistic, (cell, part) in itertools.product(statistics or ("final",), cells):
-            scores = [
-                curve_statistic(statistic, curve["score"], curve["step"])
-                for _, curve in part.groupby("seed")
-            ]
+            if statistic == "regret" and cell[-1] == "offline":
+                continue  # of the online phase
+            scores = [self._score(statistic, curve) for _, curve in part.groupby("seed")]
             interval = bootstrap_interval(scores)
             rows.append(
                 {
@@ -104,11 +110,33 @@ class Result:
                     "low": interval.low,
                     "high": interval.high,
                     "seeds": len(scores),
+                    "diverged": part.loc[part["diverged"], "seed"].nunique(),
                     "steps": int(part["step"].max()),
                     "data": np.nan if data is None else data,
                 }
             )
         return pd.DataFrame(rows)
+
+    def _score(self, statistic: str, curve: pd.DataFrame) -> float:
+        if statistic != "regret":
+            return curve_statistic(statistic, curve["score"], curve["step"])
+        (run,) = (run for run in self.runs if run.spec.id == curve["run"].iloc[0])
+        if GOAL not in find_task(self.task).outcomes:
+            raise UserError(
+                f"the regret counts episodes that reach a goal; {self.task} has none. Allowed: "
+                f"{', '.join(CURVES)}."
+            )
+        episodes = run.episodes()
+        if not len(episodes):
+            raise UserError(
+                f"no episode of the run {run.spec.id} was over: too few steps for a regret."
+            )
+        return cumulative_regret(episodes["outcome"] == GOAL)
+
+    @property
+    def diverged(self) -> list[str]:
+        """The runs whose losses were not finite at some evaluation."""
+        return [run.spec.id for run in self.runs if run.folder.result()["diverged"]]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Normalised score against steps: mean and range over seeds, online after offline.
@@ -152,7 +180,7 @@ class Result:
         plt.close(ax.figure)
         summary, data = self.summary("final", "last-10"), self.dataset
         files.append(artefacts.save_table(folder, f"{name}.summary", summary))
-        where = [run.folder.environment() for run in self.runs]
+        where = [each for run in self.runs for each in run.folder.environments()]
         record = {
             "profile": self.profile,
             "dataset": data
@@ -171,7 +199,7 @@ class Result:
                 for row in summary.to_dict("records")
             ],
             "runs": {run.spec.id: run.spec.describe() for run in self.runs},
-            "diverged": [run.spec.id for run in self.runs if run.folder.result()["diverged"]],
+            "diverged": self.diverged,
             "trained": {
                 key: sorted({str(each[key]) for each in where}) for key in ("commit", "device")
             },
@@ -193,4 +221,5 @@ class Result:
             if each
         )
         source = f"data {data.name} (source: {data.source})" if data else "no data, from scratch"
-        return f"{source} · profile {self.profile}, steps: {amounts} · seeds {seeds}"
+        text = f"{source} · profile {self.profile}, steps: {amounts} · seeds {seeds}"
+        return text + (f" · {len(self.diverged)} RUNS DIVERGED" if self.diverged else "")

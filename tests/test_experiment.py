@@ -175,7 +175,7 @@ def test_from_scratch_one_run_serves_all_datasets_of_an_environment(tmp_path, ca
     assert [run.spec.task for run in result.runs] == ["hopper"]
     assert result.runs[0].spec.learning_starts == 20
     assert result.runs[0].agent().updates == 30
-    with pytest.raises(UserError, match="begins after 20 random steps"):
+    with pytest.raises(UserError, match="first update comes after 20"):
         o2okit.scratch("hopper", steps=20, **small)
     assert result.label() == "no data, from scratch · profile smoke, steps: 50 online · seeds 0"
     assert result.summary()["phase"].tolist() == ["online"]
@@ -205,12 +205,59 @@ def test_from_scratch_has_the_settings_of_the_task_and_needs_a_score(monkeypatch
 
 
 def test_mistakes_are_refused_before_a_dataset_is_built(monkeypatch):
-    monkeypatch.setattr(experiment, "dataset", None)
-    for wrong in ({"backbone": "iqll"}, {"seeds": 0}, {"method": "naif"}):
+    monkeypatch.setattr(obtain, "build_kit", None)
+    task = "hopper-expert-v2"  # not built by any of these tests
+    for wrong in (
+        {"backbone": "iqll"},
+        {"backbone": None},
+        {"backbone": "dqn"},
+        {"seeds": 0},
+        {"seeds": [[0]]},
+        {"seeds": [0.5]},
+        {"method": "naif"},
+        {"method": "gde", "backbone": "bc"},
+        {"steps": "50"},
+        {"device": "gpu"},
+        {"hyper": {"critic_lr": float("inf")}},
+        {"replay": "offline"},
+    ):
         with pytest.raises(UserError):
-            o2okit.finetune(TASK, **{"backbone": "iql", "profile": "smoke", **wrong})
+            o2okit.finetune(task, **{"backbone": "iql", "profile": "smoke", **wrong})
     with pytest.raises(UserError):
-        o2okit.pretrain(TASK, "iqll", profile="smoke")
+        o2okit.pretrain(task, "iqll", profile="smoke")
+
+
+def test_seeds_may_be_any_whole_numbers():
+    assert experiment._seeds(np.arange(2), "smoke") == [0, 1]
+    assert experiment._seeds(range(3, 5), "smoke") == [3, 4]
+    assert experiment._seeds(np.int64(2), "smoke") == [0, 1]
+
+
+def test_a_diverged_run_is_marked_wherever_it_is_shown(tmp_path, capsys):
+    broken = {**SMALL, "critic_lr": 1e30, "actor_lr": 1e30}
+    result = o2okit.pretrain(TASK, "td3+bc", seeds=1, profile="smoke", hyper=broken)
+    assert result.diverged == [result.runs[0].spec.id]
+    assert result.frame["diverged"].all()
+    assert result.summary()["diverged"].tolist() == [1]
+    assert result.label().endswith("1 RUNS DIVERGED")
+    whole = o2okit.pretrain(TASK, "bc", seeds=1, profile="smoke", hyper=SMALL)
+    assert whole.diverged == []
+    assert whole.summary()["diverged"].tolist() == [0]
+    assert "DIVERGED" not in whole.label()
+
+
+def test_a_profiles_amounts_of_a_method_are_those_of_the_sections():
+    result = o2okit.finetune(TASK, "iql", "bp-iql", seeds=1, profile="smoke", hyper=SMALL)
+    assert result.runs[-1].spec.method_hyper["epochs"] == 1
+
+
+def test_the_regret_counts_episodes_that_miss_their_goal():
+    result = o2okit.finetune(TASK, "bc", seeds=1, profile="smoke", hyper=SMALL)
+    with pytest.raises(UserError, match="hopper-random-v2 has none"):
+        result.summary("regret")
+    maze = o2okit.scratch("antmaze-umaze-v2", seeds=2, profile="smoke", steps=60, hyper=SMALL)
+    with pytest.raises(UserError, match=r"no episode .* was over"):
+        maze.summary("regret")
 
 
 def test_a_damaged_file_of_d4rl_is_named_not_passed_over(monkeypatch, tmp_path):

@@ -36,7 +36,7 @@ class DQNHyperparameters:
     lr: float = static(1e-3, "", "spec 2.8, Adam")
     target_period: int = static(500, "", "spec 2.8, updates between copies", low=1)
     discount: float = per_run(0.99, "γ", "spec 2.8", high=1)
-    huber_delta: float = per_run(1.0, "δ", "spec 2.8; inf: ½ error²", low=1e-6)
+    huber_delta: float = per_run(1.0, "δ", "spec 2.8; inf: ½ error²", low=1e-6, infinite=True)
     td_weight: float = per_run(1.0, "", "our decision; 2 with δ = inf: error²")
     epsilon: float = per_run(0.05, "ε", "spec 2.8, online", high=1)
     epsilon_start: float = per_run(0.05, "", "our decision; 1 when training from scratch", high=1)

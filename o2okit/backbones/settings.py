@@ -45,6 +45,8 @@ NATURE = {  # Mnih et al., 2015, for Adam (Dopamine); 2,000 updates are 8,000 st
 TABLE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("iql", "locomotion", "return"): {"reward_scale": return_range},
     ("iql", "antmaze", "return"): {"expectile": 0.9, "beta": 10.0, "reward_bias": -1.0},
+    ("iql", "adroit", "return"): {"expectile": 0.8},  # specs/samg.md 2.6, without its dropout
+    ("iql", "adroit", "success"): {"expectile": 0.8},
     ("td3+bc", "antmaze", "return"): {"reward_bias": -1.0},  # specs/ocr_cft.md 2.1
     ("awac", "antmaze", "return"): {"temperature": 0.1},  # specs/samg.md 2.6
     ("awac", "adroit", "return"): {"temperature": 0.1},

@@ -31,6 +31,7 @@ class Naive(Saved, Changes):
     Class attributes:
         replay: what it draws from (``REPLAYS``); ``None``: what the backbone's authors draw from.
         backbones: names it is defined for; empty: all.
+        unbounded: metrics that may be infinite without anything having diverged.
         needs_dataset: whether ``prepare`` learns from the dataset, though nothing may be drawn from it.
 
     Attributes:
@@ -47,6 +48,7 @@ class Naive(Saved, Changes):
     replay: ClassVar[str | None] = None
     backbones: ClassVar[tuple[str, ...]] = ()
     needs_dataset: ClassVar[bool] = False
+    unbounded: ClassVar[tuple[str, ...]] = ()
     saved_kinds = (Stacked, Adam, Policy, RunningMoments)
 
     def __init__(

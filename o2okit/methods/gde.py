@@ -64,6 +64,7 @@ class GDE(Naive):
     replay = "online"
     backbones = ("iql", "td3+bc", "cql", "cal-ql")
     saved_tensors = ("best", "tally")
+    unbounded = ("teacher_score",)  # -inf until an episode is finished in a scoring stage
 
     @classmethod
     def settings(cls, task: Task, online_steps: int) -> dict[str, Any]:

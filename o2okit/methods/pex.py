@@ -21,6 +21,7 @@ from torch import Tensor
 from o2okit.data import Dataset
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
+from o2okit.nn.distributions import sigmoid
 from o2okit.streams import Draws
 from o2okit.tasks import Task
 
@@ -38,6 +39,7 @@ class PEX(Naive):
     """Policy expansion; arguments as for ``Naive``."""
 
     Hyperparameters = PEXHyperparameters
+    version = 2
     replay = "half"
     backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql")
 
@@ -70,7 +72,7 @@ class PEX(Naive):
         both = torch.cat([old, own], dim=1)
         q = agent.q(agent.critic, torch.cat([obs, obs], dim=1), both).amin(1)
         q_old, q_own = q.chunk(2, dim=1)
-        kept = torch.sigmoid(self.hyper.inverse_temperature[:, None] * (q_old - q_own))
+        kept = sigmoid(self.hyper.inverse_temperature[:, None] * (q_old - q_own))
         return torch.where((u < kept)[..., None], old, own)
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
+LANES = 16  # float32 values in the widest vector register (AVX-512)
 EDGE = 1 - 1e-5  # actions of a dataset are clipped to this before their tanh is undone
 
 
@@ -28,8 +29,9 @@ def normal_kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: 
     return (other_log_std - log_std + 0.5 * (ratio + shift - 1)).sum(-1)
 
 
-# On the CPU, PyTorch's atanh, sigmoid and logit round a tensor's last elements unlike the others: a run's
-# numbers would depend on how many runs stand beside it. These are made of functions that round all alike.
+# On the CPU, PyTorch's atanh, sigmoid, logit and softplus round a tensor's last elements unlike the others:
+# a run's numbers would depend on how many runs stand beside it. The first three are made here of functions
+# that round all alike; for softplus the tensor is padded to whole vector registers.
 def atanh(x: Tensor) -> Tensor:
     """Inverse of tanh in (-1, 1)."""
     return 0.5 * (torch.log1p(x) - torch.log1p(-x))
@@ -45,9 +47,17 @@ def logit(p: Tensor) -> Tensor:
     return torch.log(p) - torch.log1p(-p)
 
 
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x))."""
+    missing = -x.numel() % LANES
+    if not missing:
+        return F.softplus(x)
+    return F.softplus(F.pad(x.reshape(-1), (0, missing)))[: x.numel()].view(x.shape)
+
+
 def log_tanh_derivative(u: Tensor) -> Tensor:
     """Σ log(1 - tanh²(u)), in the form that does not cancel for large ``|u|``."""
-    return 2 * (math.log(2) - u - F.softplus(-2 * u)).sum(-1)
+    return 2 * (math.log(2) - u - softplus(-2 * u)).sum(-1)
 
 
 def tanh_normal_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,12 +22,11 @@ import torch
 from torch import Tensor
 
 from o2okit.errors import unknown
+from o2okit.nn.distributions import LANES
 from o2okit.nn.products import Products
 from o2okit.streams import generator
 
 torch.set_flush_denormal(True)
-
-LANES = 16  # float32 values in the widest vector register (AVX-512)
 
 
 class Stacked:

@@ -20,6 +20,7 @@ from o2okit.errors import UserError
 from o2okit.papers import histories, values
 from o2okit.papers import parameters as p
 from o2okit.papers.declarations import Amounts, Entry, Panel
+from o2okit.papers.divergence import has_left
 from o2okit.papers.judging import Judging
 from o2okit.papers.study import Study
 from o2okit.report import panels, tables, verdicts
@@ -204,6 +205,11 @@ class GridStudy(Judging, Study):
     def limit(self, artefact: str, task: str) -> float | None:
         """The size of a metric beyond which it counts as diverged, where a section has one."""
         return None
+
+    def diverged(self) -> list[str]:
+        """As ``Study.diverged``, and the offline agents whose values left every possible return behind."""
+        left = [run_id for run_id, run in (self._runs or {}).items() if has_left(run)]
+        return list(dict.fromkeys([*super().diverged(), *left]))
 
     def entries_of(self, artefact: str, task: str) -> list[Entry]:
         """The entries of a panel that are run on a task."""

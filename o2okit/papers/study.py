@@ -209,7 +209,8 @@ class Study(ABC):
 
     def _record(self, claims: list[dict[str, Any]]) -> None:
         captions = {name: self.artefacts.get(name, "Table") for name in self._written}
-        where = [run.folder.environment() for run in (self._runs or {}).values()]
+        runs = (self._runs or {}).values()
+        where = [each for run in runs for each in run.folder.environments()]
         record = {
             "study": self.key,
             "title": self.title,

@@ -22,8 +22,12 @@ def final(scores: np.ndarray, steps: np.ndarray) -> float:
 
 
 def last_mean(scores: np.ndarray, steps: np.ndarray) -> float:
-    """Mean of the last ten evaluations (GDE, locomotion), of all where there are fewer."""
-    return float(scores[-LAST:].mean())
+    """Mean of the last ten evaluations (GDE, locomotion), of all where there are fewer.
+
+    The one before the first step is none of them, unless it is the only one.
+    """
+    trained = scores[steps > 0] if steps[-1] > 0 else scores
+    return float(trained[-LAST:].mean())
 
 
 def late_mean(scores: np.ndarray, steps: np.ndarray) -> float:

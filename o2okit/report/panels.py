@@ -109,7 +109,7 @@ def curves(
     """
     tasks = list(dict.fromkeys(frame["task"]))
     entries = list(dict.fromkeys(frame["entry"]))
-    colours = dict(zip(entries, plt.get_cmap("tab10").colors, strict=False))
+    colours = {entry: f"C{number}" for number, entry in enumerate(entries)}  # again after the tenth
     figure, axes = _grid(len(tasks), 3.2)
     for place, task in zip(axes, tasks, strict=False):
         for entry in entries:

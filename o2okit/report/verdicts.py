@@ -184,7 +184,9 @@ def over_tasks(each: Mapping[str, ClaimVerdict], rule: str) -> ClaimVerdict:
     """One verdict on a claim about several tasks, from the verdict on each.
 
     ``all`` is contradicted by one task and ``some`` supported by one; for ``most`` more than half of the
-    tasks must agree. A task that was not run decides nothing.
+    tasks must agree. A task that was not run decides nothing. The intervals are not widened for their
+    number: where one of many decides, chance alone decides more often than once in twenty, and the reason
+    says so.
 
     Args:
         each: task -> its verdict.
@@ -213,6 +215,9 @@ def over_tasks(each: Mapping[str, ClaimVerdict], rule: str) -> ClaimVerdict:
         outcome = ClaimOutcome.UNDECIDED
     shown = "; ".join(f"{name}: {each[name].reason}" for name in run)
     counted = f"{rule} of {len(run)} comparisons: {len(yes)} supported, {len(no)} contradicted"
+    one = {"some": yes, "all": no}.get(rule, [])
+    if len(run) > 1 and len(one) == 1:
+        counted += f" (one of {len(run)} intervals of 95 % decides, none widened for their number)"
     return ClaimVerdict(outcome, None, None, f"{counted}. {shown}")
 
 

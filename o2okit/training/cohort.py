@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from o2okit.backbones import BACKBONES
 from o2okit.data import Batch, Dataset, Replay
+from o2okit.data.returns import best_episodes
 from o2okit.methods import METHODS, Naive
 from o2okit.streams import Draws, Streams
 from o2okit.tasks import Key, Task
@@ -38,9 +39,13 @@ class Cohort:
         method = METHODS[spec.method]
         self.method = method(self.agent, [s.method_hyper for s in specs], seeds)
         self.agent.method = self.method
-        data = spec.dataset and self.method.select(spec.dataset)
+        data, kind = spec.dataset, spec.replay
+        if kind == "part":
+            rows = best_episodes(data, spec.part_episodes)
+            data, kind = data.select(rows, f"best {spec.part_episodes} episodes"), "mixed"
+        data = data and self.method.select(data)
         self.replay = Replay(
-            spec.replay,
+            kind,
             self.task,
             data,
             runs=self.runs,
@@ -152,7 +157,8 @@ class Cohort:
             if metrics:
                 values = {key: value[run] for key, value in metrics.items()}
                 rows["metrics"].append({"step": self.step, **values})
-                self.diverged[run] |= not np.isfinite(list(values.values())).all()
+                bounded = [values[key] for key in values.keys() - set(self.method.unbounded)]
+                self.diverged[run] |= not np.isfinite(bounded).all()
 
     # --- checkpoints: the state of a run is one container -----------------------------------------
     def state(self, finished: bool = False) -> dict[str, Tensor]:

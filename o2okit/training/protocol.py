@@ -56,7 +56,8 @@ def online(
         steps: environment steps.
         backbone: whose losses fine-tune, where they are not those of the pre-training; it takes over the
             hyper-parameters that it has, too.
-        replay: ``online``, ``mixed`` or ``half``; default: the method's, else the backbone's authors'.
+        replay: ``online``, ``mixed``, ``half`` or ``part`` (``RunSpec``); default: the method's, else the
+            backbone's authors'.
         hyper: hyper-parameters of the backbone that change now, beside those that always do
             (``Agent.fine_tuning``).
         method_hyper: hyper-parameters of the method that differ from its own for the task.

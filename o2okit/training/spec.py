@@ -19,10 +19,12 @@ from o2okit.tasks import Task, task
 
 VERSION = 2  # of the training loop: raise it when a change to the loop alters results
 PHASES = ("offline", "online")
+# What a run draws from: the replay's kinds, and ``part``: mixed with the dataset's best episodes alone.
+DRAWN = (*REPLAYS, "part")
 EVAL_STARTS = ("fresh", "fixed")
 # Fields that came after the first runs stand in a spec only where they differ from their default: so
 # the runs that were trained before keep their ids. Such a default must never change.
-LATER = ("eval_starts", "ant_obs", "update_every")
+LATER = ("eval_starts", "ant_obs", "update_every", "part_episodes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,8 @@ class RunSpec:
         method: name in ``METHODS``; ``method_hyper`` as ``hyper``.
         dataset: what ``replay`` draws from; may be ``None`` with replay ``online``, unless the method
             itself learns from it (``Naive.needs_dataset``).
-        replay: name in ``REPLAYS``.
+        replay: name in ``DRAWN``.
+        part_episodes: how many episodes of highest return ``part`` preloads (specs/ocr_cft.md 2.8).
         capacity: online transitions that are kept, the newest; 0 keeps all.
         start: the run whose agent this one continues with, optimiser included. Its backbone may also be
             one that derives from this one's: ``cql`` goes on as ``sac`` with SAC's losses.
@@ -81,6 +84,7 @@ class RunSpec:
     ant_obs: int = 111
     keep_replay: bool = False
     snapshot_every: int = 0
+    part_episodes: int = 50
 
     def __post_init__(self) -> None:
         task(self.task)
@@ -88,7 +92,7 @@ class RunSpec:
             ("backbone", self.backbone, BACKBONES),
             ("method", self.method, METHODS),
             ("phase", self.phase, PHASES),
-            ("replay", self.replay, REPLAYS),
+            ("replay", self.replay, DRAWN),
             ("eval_starts", self.eval_starts, EVAL_STARTS),
         ):
             if value not in allowed:
@@ -103,6 +107,7 @@ class RunSpec:
             ("updates_per_step", 1),
             ("update_every", 1),
             ("capacity", 0),
+            ("part_episodes", 1),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
@@ -126,7 +131,7 @@ class RunSpec:
         if self.phase == "online" and self.replay == "offline":
             raise UserError(
                 "an online run that never draws its own transitions learns nothing from them; "
-                "allowed: online, mixed, half."
+                "allowed: online, mixed, half, part."
             )
         if self.dataset is None and self.replay != "online":
             raise UserError(f"replay={self.replay!r} needs a dataset.")

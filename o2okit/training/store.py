@@ -78,8 +78,22 @@ class RunFolder:
         return self._json("result.json")
 
     def environment(self) -> dict[str, Any]:
-        """Versions, commit and device that the run was trained with."""
+        """Versions, commit and device that the run was trained with, last; ``earlier``: those before."""
         return self._json("environment.json")
+
+    def environments(self) -> list[dict[str, Any]]:
+        """All that it was trained with, oldest first."""
+        last = self.environment()
+        return [*last.pop("earlier", []), last]
+
+    def continued(self, now: Mapping[str, Any], step: int) -> dict[str, Any]:
+        """``now``, and as ``earlier`` what else the run was trained with up to ``step``."""
+        if not step or not (self.path / "environment.json").is_file():
+            return dict(now)
+        *earlier, last = self.environments()
+        if last != json.loads(json.dumps(now)):
+            earlier.append({**last, "until": step})
+        return {**now, **({"earlier": earlier} if earlier else {})}
 
     def _json(self, name: str) -> dict[str, Any]:
         file = self.path / name

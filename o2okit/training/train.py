@@ -127,19 +127,22 @@ def train(
         )
     told = False
     while missing := [spec for spec in wanted if not store.folder(spec).finished]:
-        with ExitStack() as stack:
-            mine = []
-            for spec in missing:
-                if (lock := store.folder(spec).try_lock()) is not None:
-                    stack.callback(lock.release)
-                    mine.append(spec)
-            # Another process may have finished a run between the look and the lock.
-            mine = [spec for spec in mine if not store.folder(spec).finished]
-            for cohort in cohorts(mine, store):
-                _train_cohort(cohort, store, where, checkpoint_seconds, label)
-        if len(mine) < len(missing):
+        others = 0
+        # Locked cohort by cohort: what is not under way is free for other processes.
+        for cohort in cohorts(missing, store):
+            with ExitStack() as stack:
+                mine = []
+                for spec in cohort:
+                    if (lock := store.folder(spec).try_lock()) is not None:
+                        stack.callback(lock.release)
+                        mine.append(spec)
+                others += len(cohort) - len(mine)
+                # Another process may have trained a run, or finished it, between the look and the lock.
+                mine = [spec for spec in mine if not store.folder(spec).finished]
+                for group in cohorts(mine, store):
+                    _train_cohort(group, store, where, checkpoint_seconds, label)
+        if others == len(missing):  # nothing to do but to wait
             if not told:
-                others = len(missing) - len(mine)
                 print(f"{label}: {others} runs are with another process; waiting", flush=True)
                 told = True
             time.sleep(0.5)
@@ -186,14 +189,16 @@ def _train_cohort(
     for spec, folder in zip(specs, folders, strict=True):
         write_json(folder.path / "spec.json", spec.describe())
         data = spec.dataset.provenance if spec.dataset else None
-        write_json(folder.path / "environment.json", {**environment(device), "dataset": data})
+        now = {**environment(device), "dataset": data}
+        write_json(folder.path / "environment.json", folder.continued(now, cohort.step))
     if cohort.step == 0 and not saved[0]:
         cohort.evaluate()
 
     title = f"{label} {first.phase} {first.backbone} x{len(specs)}".strip()
     progress = Progress(title, first.steps, cohort.step)
-    began, cost = time.monotonic(), 0.0
-    last = began
+    spent = max((header.get("seconds", 0.0) for _, header in filter(None, saved)), default=0.0)
+    began = time.monotonic() - spent
+    last, cost = time.monotonic(), 0.0
     with Threads(device) as threads:
         while cohort.step < first.steps:
             threads.tick(cohort.step)
@@ -213,7 +218,9 @@ def _train_cohort(
                 # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones not.
                 for folder, rows in zip(folders, cohort.rows, strict=True):
                     folder.write_tables(rows)
-                _save(folders, "checkpoint", cohort.state(finished=done), cohort.step)
+                spent = round(saving - began, 1)  # with earlier sessions
+                state = cohort.state(finished=done)
+                _save(folders, "checkpoint", state, cohort.step, seconds=spent)
                 last = time.monotonic()
                 cost = last - saving
     progress.close()
@@ -228,9 +235,12 @@ def _train_cohort(
         write_json(folder.path / "result.json", result)
 
 
-def _save(folders: list[RunFolder], name: str, state: dict[str, Tensor], step: int) -> None:
+def _save(
+    folders: list[RunFolder], name: str, state: dict[str, Tensor], step: int, **header: Any
+) -> None:
     for run, folder in enumerate(folders):
-        folder.save_tensors(name, {key: value[run] for key, value in state.items()}, step=step)
+        own = {key: value[run] for key, value in state.items()}
+        folder.save_tensors(name, own, step=step, **header)
 
 
 def _load(folder: RunFolder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

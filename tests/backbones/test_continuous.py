@@ -277,3 +277,20 @@ def without_rows(weight, shape):
     if weight.shape == shape:
         return weight
     return torch.cat([weight[..., :27, :], weight[..., 111:, :]], dim=-2)
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_a_run_is_the_same_with_a_minibatch_of_any_size(name):
+    """25 rows fill no vector register: its last elements must round as the others do."""
+
+    def trained(seeds):
+        agent, streams = make(name, seeds, batch_size=25), Streams(seeds, "offline")
+        for step in range(6):
+            one = [None if x is None else x[:, :25] for x in minibatch(1, step)]
+            many = (None if x is None else x.expand(len(seeds), *x.shape[1:]) for x in one)
+            agent.update(Batch(*many), streams.at(step))
+        return agent.state()
+
+    alone, among = trained((3,)), trained((0, 3, 7))
+    for key, value in alone.items():
+        assert (value[0] == among[key][1]).all(), key

@@ -276,6 +276,19 @@ def test_stages_in_the_training_loop(backbone):
     assert all((ours[key][0] == theirs[key][1]).all() for key in theirs)
 
 
+def test_a_teacher_without_a_score_is_no_divergence():
+    """No episode is finished within a scoring stage: its score stays -inf."""
+    stages = {"scoring_steps": 4, "fine_tune_steps": 6, "finished_episodes": True}
+    run = {"method": "gde", "method_hyper": stages, "replay": "online", "eval_every": 20}
+    cohort = Cohort([RunSpec("halfcheetah", "iql", "online", 20, 0, hyper=SMALL, **run)])
+    cohort.begin()
+    while cohort.step < 20:
+        cohort.advance()
+    cohort.evaluate()
+    assert cohort.rows[0]["metrics"][-1]["teacher_score"] == -torch.inf
+    assert not cohort.diverged.any()
+
+
 def test_gde_is_refused_where_it_is_not_defined():
     from o2okit.errors import UserError
 

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from o2okit.nn.distributions import EDGE, atanh, logit, sigmoid
+from o2okit.nn.distributions import EDGE, atanh, logit, sigmoid, softplus
 
 X = torch.randn(2_000, generator=torch.Generator().manual_seed(0))
 CASES = [
     (atanh, torch.atanh, X.tanh() * EDGE),
     (sigmoid, torch.sigmoid, 3 * X),
     (logit, torch.logit, X.sigmoid()),
+    (softplus, torch.nn.functional.softplus, 3 * X),
 ]
 
 

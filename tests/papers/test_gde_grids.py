@@ -10,7 +10,7 @@ from hosts import hopper_data
 
 import o2okit
 from o2okit.data import Dataset
-from o2okit.papers import grid, histories
+from o2okit.papers import divergence, grid, histories
 from o2okit.papers.gde import challenges, hyperparameters
 from o2okit.papers.gde import entries as e
 from o2okit.report import panels
@@ -123,21 +123,31 @@ def test_smoke_runs_hopper_for_all(study):
 def test_the_limit_is_five_times_the_largest_return(study):
     section = study("gde/challenges")
     spec = section.offline(WALKER, e.AWAC, 0)
-    assert challenges.q_limit(spec) == pytest.approx(5 * 4 / (1 - 0.99))
+    assert divergence.q_limit(spec) == pytest.approx(5 * 4 / (1 - 0.99))
     scaled = SimpleNamespace(
         dataset=fake(WALKER), hyper={"reward_scale": 2.0, "reward_bias": 5.0, "discount": 0.9}
     )
-    assert challenges.q_limit(scaled) == pytest.approx(5 * 9 / 0.1), "as the agent sees rewards"
-    assert section.limit("figure_3b", WALKER) == challenges.q_limit(spec)
+    assert divergence.q_limit(scaled) == pytest.approx(5 * 9 / 0.1), "as the agent sees rewards"
+    assert section.limit("figure_3b", WALKER) == divergence.q_limit(spec)
     assert section.limit("figure_3c", WALKER) is None
 
 
 def test_a_value_beyond_the_limit_or_none_at_all_counts_as_diverged():
-    assert not challenges.exceeds([0, 10, -10], 10)
-    assert challenges.exceeds([0, 10.1, 0], 10)
-    assert challenges.exceeds([-11], 10)
-    assert challenges.exceeds([1, math.nan], 10)
-    assert challenges.exceeds([math.inf], 10)
+    assert not divergence.exceeds([0, 10, -10], 10)
+    assert divergence.exceeds([0, 10.1, 0], 10)
+    assert divergence.exceeds([-11], 10)
+    assert divergence.exceeds([1, math.nan], 10)
+    assert divergence.exceeds([math.inf], 10)
+
+
+@pytest.mark.parametrize(("q", "named"), [([1e9, 3.0], False), ([3.0, 1e9], True)])
+def test_an_offline_agent_that_left_the_limit_in_the_end_is_named(study, monkeypatch, q, named):
+    section = study("gde/challenges")
+    spec = section.offline(WALKER, e.AWAC, 0)
+    folder = SimpleNamespace(result=lambda: {"diverged": False})
+    run = SimpleNamespace(spec=spec, folder=folder, metrics=lambda: pd.DataFrame({"q": q}))
+    monkeypatch.setattr(section, "_runs", {"this": run})
+    assert section.diverged() == (["this"] if named else [])
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ def test_a_short_and_a_falling_curve():
     )
     assert curve_statistic("best", [3.0, 9.0, 1.0], [0, 1, 2]) == 9.0
     assert curve_statistic("area", [0.0, 10.0, 10.0], [0, 1, 4]) == pytest.approx(35 / 4)
-    assert curve_statistic("last-10", [1.0, 3.0], [0, 1]) == 2.0
+    assert curve_statistic("last-10", [1.0, 3.0], [0, 1]) == 3.0, "the first is untrained"
+    assert curve_statistic("last-10", [1.0], [0]) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -190,3 +190,20 @@ def test_evaluations_start_afresh_or_always_the_same(starts):
     returns = [{row["return"] for row in rows["evaluations"]} for rows in cohort.rows]
     assert [len(each) for each in returns] == ([3, 3] if starts == "fresh" else [1, 1])
     assert not returns[0] & returns[1], "each run has its own starts"
+
+
+def test_the_best_episodes_alone_are_preloaded(data):
+    """Replay ``part`` (specs/ocr_cft.md 2.8): one buffer, with a part of the dataset."""
+    cohort = Cohort([spec("td3", 0, data, replay="part", part_episodes=3)])
+    ends = np.flatnonzero(data.terminals | data.timeouts).tolist()
+    ends += [len(data) - 1] * (ends[-1] < len(data) - 1)  # the last episode is not over
+    returns = [part.sum() for part in np.split(data.rewards, np.array(ends[:-1]) + 1)]
+    lengths = np.diff(ends, prepend=-1)
+    best = np.argsort(returns)[-3:]
+    assert cohort.replay.offline == lengths[best].sum()
+    assert cohort.replay.kind == "mixed"
+    held = cohort.replay.rows[: cohort.replay.offline, data.observations.shape[1] + 3]
+    assert held.sum().item() == pytest.approx(sum(returns[i] for i in best), rel=1e-5)
+    advance(cohort, 60)
+    assert len(cohort.replay) == cohort.replay.offline + 60
+    assert spec("td3", 0, data, replay="mixed").id != spec("td3", 0, data, replay="part").id

@@ -98,7 +98,7 @@ def test_runs_that_start_differently_are_no_cohort():
 
 
 def test_every_field_is_described():
-    later = {"eval_starts": "fixed", "ant_obs": 27, "update_every": 4}
+    later = {"eval_starts": "fixed", "ant_obs": 27, "update_every": 4, "part_episodes": 9}
     full = RunSpec("ant", "sac", "online", 10, 0, replay="online", **later)
     described = set(full.describe()) - {"versions"}
     assert described == {field.name for field in dataclasses.fields(RunSpec)}

@@ -1,5 +1,6 @@
 """The store and the loop with real processes: killed, side by side, without space."""
 
+import importlib
 import json
 import os
 import resource
@@ -18,8 +19,11 @@ from o2okit.errors import UserError
 from o2okit.training import RunSpec, RunStore, StoreError, train
 from o2okit.training.cohort import Cohort
 from o2okit.training.status import summary
-from o2okit.training.store import write_atomically
+from o2okit.training.store import write_atomically, write_json
 
+training = importlib.import_module(
+    "o2okit.training.train"
+)  # the package has a function of that name
 DATA = scripted(transitions=2_000)
 STEPS = 1_500
 
@@ -247,11 +251,64 @@ def test_interrupted_runs_of_different_progress_resume_apart(tmp_path, uninterru
 def test_a_diverged_run_is_recorded_and_leaves_its_cohort_alone(tmp_path):
     [healthy] = specs(seeds=(0,), steps=200)
     # An infinite penalty makes every parameter of that run nan at its first update.
-    [broken] = specs(seeds=(0,), steps=200, hyper={"epsilon": 0.3, "alpha": float("inf")})
+    [broken] = specs(seeds=(0,), steps=200, hyper={"epsilon": 0.3, "alpha": 1e39})  # of a float32
     assert healthy.cohort == broken.cohort
     runs = train([healthy, broken], store=RunStore(tmp_path / "both"), device="cpu")
     assert [run.folder.result()["diverged"] for run in runs] == [False, True]
     assert_same(runs[:1], train([healthy], store=RunStore(tmp_path / "one"), device="cpu"))
+
+
+def test_what_earlier_sessions_took_and_were_is_kept(tmp_path, monkeypatch):
+    store, [spec] = RunStore(tmp_path), specs(seeds=(0,), steps=200)[:1]
+    train([spec.start], store=store, device="cpu")
+    advance = Cohort.advance
+
+    def until_150(cohort):
+        if cohort.step == 150:
+            raise KeyboardInterrupt
+        time.sleep(0.002)
+        advance(cohort)
+
+    monkeypatch.setattr(Cohort, "advance", until_150)
+    monkeypatch.setattr(training, "environment", lambda device: {"commit": "first"})
+    with pytest.raises(KeyboardInterrupt):
+        train([spec], store=store, device="cpu", checkpoint_seconds=0)
+    monkeypatch.setattr(Cohort, "advance", advance)
+    monkeypatch.setattr(training, "environment", lambda device: {"commit": "second"})
+    (run,) = train([spec], store=store, device="cpu")
+    first, second = run.folder.environments()
+    assert (first["commit"], second["commit"]) == ("first", "second")
+    assert 50 < first["until"] <= 150, "the step of the last checkpoint"
+    assert run.folder.environment()["commit"] == "second"
+    assert run.folder.result()["seconds"] > first["until"] * 0.002
+
+
+def test_a_resumed_run_of_the_same_versions_has_one_environment(tmp_path):
+    folder = RunStore(tmp_path).folder(specs()[0])
+    folder.path.mkdir()
+    now = {"commit": "one", "dataset": {"parts": (1, 2)}}
+    write_json(folder.path / "environment.json", folder.continued(now, 0))
+    write_json(folder.path / "environment.json", folder.continued(now, 5))
+    assert len(folder.environments()) == 1
+
+
+def test_what_is_not_under_way_is_free_for_other_processes(tmp_path, monkeypatch):
+    store = RunStore(tmp_path)
+    one, other = specs(seeds=(0,), steps=100)[0], specs(seeds=(0,), steps=200)[0]
+    assert one.cohort != other.cohort
+    train([one.start, other.start], store=store, device="cpu")
+    free, real = {}, training._train_cohort
+
+    def look(cohort, *args):
+        waiting = {one.id: other, other.id: one}[cohort[0].id]
+        lock = store.folder(waiting).try_lock()
+        free[cohort[0].id] = lock is not None
+        lock.release()
+        real(cohort, *args)
+
+    monkeypatch.setattr(training, "_train_cohort", look)
+    train([one, other], store=store, device="cpu")
+    assert free == {one.id: True, other.id: True}
 
 
 def test_a_missing_gpu_is_refused(tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ Numbered departures from the paper, which shows curves alone:
     2. "SAC" goes on with an offline CQL agent by SAC's losses and SAC's learning rates. What stays CQL's:
        the networks with their initialisation, Adam's moments, the temperature α that it begins with,
        observations as they are.
-    3. r_max is the largest |reward| of the dataset as the agent sees it; mean Q is that of one minibatch
-       per evaluation, offline or online. A value that is not a number counts as diverged.
+    3. Mean Q is that of one minibatch per evaluation, offline or online (``o2okit.papers.divergence``). A
+       value that is not a number counts as diverged.
     4. "Cannot be fine-tuned": the seeds that diverged end less than five points above their start.
 """
 
@@ -18,14 +18,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from o2okit.papers import histories, values
+from o2okit.papers.divergence import exceeds, q_limit
 from o2okit.papers.gde import entries as e
 from o2okit.papers.grid import Entry, GridStudy, Panel
 from o2okit.report.verdicts import MARGIN_POINTS, ClaimOutcome, ClaimVerdict
-from o2okit.training import RunSpec
 
 HALFCHEETAH, WALKER = "halfcheetah-medium-v2", "walker2d-medium-v2"
 
@@ -44,18 +41,6 @@ AGENTS = (
 )
 WITH = tuple(replace(agent, label=f"{agent.label} with") for agent in AGENTS)
 WITHOUT = tuple(replace(a, label=f"{a.label} without", replay="online") for a in AGENTS)
-
-
-def q_limit(spec: RunSpec) -> float:
-    """5 r_max / (1 - γ) of a run on a dataset: no return of that discount comes near it."""
-    hyper = spec.hyper
-    seen = np.abs(hyper["reward_scale"] * spec.dataset.rewards + hyper["reward_bias"])
-    return 5 * float(seen.max()) / (1 - hyper["discount"])
-
-
-def exceeds(q: ArrayLike, limit: float) -> bool:
-    """Whether the size of any mean Q is beyond the limit, or not a number."""
-    return not bool((np.abs(np.asarray(q, dtype=float)) <= limit).all())
 
 
 class ChallengesStudy(GridStudy):

@@ -47,5 +47,5 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python $(ORACLE)
 	@touch $@
 
-clean:  ## remove the virtual environment and the run store
-	rm -rf $(VENV) runs
+clean:  ## remove the virtual environment and caches; runs and data stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache

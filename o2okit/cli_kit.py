@@ -53,7 +53,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("finetune", help="one cell: pre-train, fine-tune, draw the curve")
     _add_cell(command)
     command.add_argument("backbone", help="for instance iql")
-    command.add_argument("--method", default="naive")
+    command.add_argument(
+        "--method", default="naive", help="default: naive; `o2okit list --methods` shows them"
+    )
+    command.add_argument(
+        "--replay", help="online, mixed, half or part; default: the method's, else the backbone's"
+    )
     command.add_argument("--offline-steps", type=int, help="updates; default: the profile's")
     command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
     command.set_defaults(command=_finetune)
@@ -132,6 +137,7 @@ def _finetune(args: argparse.Namespace) -> int:
         args.method,
         steps=args.steps,
         offline_steps=args.offline_steps,
+        replay=args.replay,
         **_common(args),
     )
     return _write(result, f"{args.task}.{args.backbone}.{args.method}")
@@ -153,6 +159,7 @@ def _write(result: Result, name: str) -> int:
     from o2okit import paths
 
     files = result.save(paths.figures(result.profile) / "cells", name)
+    print(result.label())
     print(result.summary("final", "last-10").round(1).to_string(index=False))
     if result.diverged:
         print(f"diverged, look before you trust: {', '.join(result.diverged)}")

@@ -97,8 +97,8 @@ def finetune(
         method: name of the fine-tuning method, or a list of names.
         steps: environment steps; default: the profile's.
         offline_steps: updates before them; default: the profile's.
-        replay: ``online``, ``mixed``, ``half`` or ``part`` (``RunSpec``); default: the method's authors', else
-            the backbone's.
+        replay: ``online``, ``mixed``, ``half`` or ``part`` (``RunSpec``); default: the method's authors',
+            else the backbone's.
         method_hyper: hyper-parameters of the method.
 
     Raises:

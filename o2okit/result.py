@@ -28,7 +28,7 @@ DASHES = ("-", "--", ":", "-.")  # of methods
 CELL = ["backbone", "method", "phase"]  # what the seeds of a mean have in common
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Finished runs on one task.
 
@@ -41,6 +41,13 @@ class Result:
     runs: Sequence[Run]
     dataset: Dataset | None
     profile: str
+
+    def __repr__(self) -> str:
+        kinds = {f"{run.spec.backbone} {run.spec.phase}": 0 for run in self.runs}
+        for run in self.runs:
+            kinds[f"{run.spec.backbone} {run.spec.phase}"] += 1
+        counted = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        return f"result on {self.task}: {counted} runs; {self.label()}"
 
     @property
     def task(self) -> str:
@@ -169,7 +176,13 @@ class Result:
         phases = [units[phase] for phase in frame["phase"].unique()]
         ax.set(xlabel=", then ".join(phases), ylabel="normalised score")
         ax.set_title(self.task)
-        ax.legend(frameon=False, fontsize=8, ncols=1 + len(named) // 7)
+        ax.legend(
+            title="mean; shade: range over seeds",
+            title_fontsize=8,
+            frameon=False,
+            fontsize=8,
+            ncols=1 + len(named) // 7,
+        )
         return ax
 
     def save(self, folder: Path, name: str) -> list[Path]:

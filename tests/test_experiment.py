@@ -240,6 +240,7 @@ def test_a_diverged_run_is_marked_wherever_it_is_shown(tmp_path, capsys):
     assert result.frame["diverged"].all()
     assert result.summary()["diverged"].tolist() == [1]
     assert result.label().endswith("1 RUNS DIVERGED")
+    assert repr(result) == f"result on {TASK}: 1 td3+bc offline runs; {result.label()}"
     whole = o2okit.pretrain(TASK, "bc", seeds=1, profile="smoke", hyper=SMALL)
     assert whole.diverged == []
     assert whole.summary()["diverged"].tolist() == [0]

@@ -192,11 +192,14 @@ def wheel(tmp_path_factory):
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_the_wheel_holds_the_published_values_byte_for_byte(wheel):
-    here = {path.name: path.read_bytes() for path in (ROOT / "o2okit/papers/published").iterdir()}
-    assert sum(name.endswith(".csv") for name in here) == 5
+@pytest.mark.parametrize(
+    ("folder", "ending", "files"), [("published", ".csv", 5), ("specs", ".md", 5)]
+)
+def test_the_wheel_holds_values_and_specifications_byte_for_byte(wheel, folder, ending, files):
+    here = {path.name: path.read_bytes() for path in (ROOT / "o2okit/papers" / folder).iterdir()}
+    assert sum(name.endswith(ending) for name in here) == files
     for name, content in here.items():
-        assert wheel[f"o2okit/papers/published/{name}"] == content
+        assert wheel[f"o2okit/papers/{folder}/{name}"] == content
 
 
 def test_the_wheel_holds_every_module_and_nothing_but_the_package(wheel):

@@ -55,13 +55,14 @@ def power(base: Tensor, exponent: Tensor) -> Tensor:
     return (base.log() * exponent).exp()
 
 
+HOOKS = ("target", "critic_loss", "actor_loss")  # of ``Changes``
 Loss = Callable[[], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Changes:
     """What a fine-tuning method may change within an update; by default nothing.
 
-    ``own`` computes what the backbone has in that place.
+    ``own`` computes what the backbone has in that place. ``Agent.asks`` names the places that it has.
 
     Attributes:
         draws: the random numbers of the update under way.
@@ -76,7 +77,7 @@ class Changes:
     def critic_loss(
         self, batch: Batch, target: Tensor, own: Loss
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critics' TD loss ``[R]`` and its metrics ``[R]``; CQL's and Cal-QL's is not asked for."""
+        """The critics' TD loss ``[R]`` and its metrics ``[R]``."""
         return own()
 
     def actor_loss(self, batch: Batch, own: Loss) -> tuple[Tensor, dict[str, Tensor]]:
@@ -100,6 +101,8 @@ class Agent(Saved):
     replay: ClassVar[str] = "mixed"  # what plain fine-tuning draws from (CORL)
     # What changes when fine-tuning begins, unless it is given.
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
+    asks: ClassVar[tuple[str, ...]] = HOOKS  # what of its update a method may change
+    imitates: ClassVar[bool] = False  # learns from actions alone, whatever they earn
     discrete: ClassVar[bool] = False  # for tasks whose observations and actions are indices
     saved_kinds = (Stacked, Adam, Normaliser)
 

@@ -21,6 +21,8 @@ class BC(ActorCritic):
 
     Hyperparameters = ActorCriticHyperparameters
     version = 1
+    asks = ("actor_loss",)
+    imitates = True
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""

@@ -59,6 +59,7 @@ class CQL(SAC):
 
     Hyperparameters = CQLHyperparameters
     version = 1
+    asks = ("target", "actor_loss")  # TD loss and penalty are one
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""

@@ -101,6 +101,7 @@ class CQLEnsemble(ActorCritic):
 
     Hyperparameters = CQLEnsembleHyperparameters
     version = 1
+    asks = ()
     fine_tuning: ClassVar[Mapping[str, Any]] = {"together": True, "batch_size": 256}
 
     def build(self, seeds: Sequence[int]) -> None:

@@ -56,6 +56,7 @@ class DQN(Agent):
 
     Hyperparameters = DQNHyperparameters
     version = 1
+    asks = ("actor_loss",)
     discrete = True
 
     def build(self, seeds: Sequence[int]) -> None:

@@ -10,8 +10,10 @@ import ast
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from o2okit.data.sources import SOURCES
 from o2okit.errors import UserError, unknown
 from o2okit.profiles import PROFILES
 
@@ -82,12 +84,18 @@ def names(allowed: Sequence[str], *, doc: str) -> Parameter:
 
 
 def _source(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise UserError(f"{name} must be auto, d4rl, minari, kit or a path; got {value!r}.")
-    return value
+    text = isinstance(value, str) and value
+    if text in SOURCES:
+        return value
+    path = Path(value).expanduser() if text else None
+    if path is None or not path.exists():
+        raise UserError(
+            f"{name} must be {', '.join(SOURCES)} or the path of a file that is there; got {value!r}."
+        )
+    return str(path.resolve())  # a notebook runs in a folder of its own
 
 
-SOURCE = Parameter("auto", _source, "where data come from: auto, d4rl, minari, kit")
+SOURCE = Parameter("auto", _source, f"where data come from: {', '.join(SOURCES)} or a path")
 PROFILE = choice("laptop", *PROFILES, doc="how much is run")
 DEVICE = choice("auto", "auto", "cpu", "cuda", doc="where the learner runs")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
 from abc import ABC, abstractmethod
@@ -26,6 +27,8 @@ MOST_NAMES = 4  # that a file's name has room for
 
 def _short(value: Any) -> str:
     """A parameter's value as a part of file names."""
+    if isinstance(value, str) and os.sep in value:  # a path: its folders are none of ours
+        return f"{Path(value).stem}-{zlib.crc32(value.encode()):08x}".replace(" ", "_")
     if not isinstance(value, list):
         return str(value)
     if all(isinstance(each, int) for each in value):

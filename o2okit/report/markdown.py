@@ -21,13 +21,12 @@ def page(
         artefacts, claims: the tables of ``o2okit.papers.overview``.
         records: study -> provenance record.
     """
-    judged = claims[claims["verdict"] != "not run"]
-    counts = claims["verdict"].value_counts()
+    ours = claims["claim_id"].str.startswith("o2okit:")
     lines = [
         "# o2okit: report",
         "",
         "Made by `o2okit report` from the records beside the figures. "
-        f"Claims: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}.",
+        f"Claims of the papers: {_counted(claims[~ours])}. Findings of ours: {_counted(claims[ours])}.",
         "",
     ]
     for paper, title in papers.items():
@@ -42,13 +41,10 @@ def page(
             for row in group.itertuples():
                 lines += [f"**{row.caption}** ({row.status})", ""]
                 lines += [*_pictures(paper, row.files), ""]
+            lines += _verdicts(record)
             for key, variant in records.items():
                 if key.startswith(f"{section}."):
                     lines += _variant(paper, key, variant)
-        verdicts = judged[judged["paper"] == paper]
-        if len(verdicts):
-            columns = ["claim_id", "statement", "verdict", "reason"]
-            lines += [verdicts[columns].to_markdown(index=False), ""]
         open_ = claims[(claims["paper"] == paper) & (claims["verdict"] == "not run")]
         left = artefacts[(artefacts["paper"] == paper) & (artefacts["section"] == "")]["artefact"]
         if len(left):
@@ -60,8 +56,23 @@ def _variant(paper: str, key: str, record: Mapping[str, Any]) -> list[str]:
     """Results of the same section with other parameters: figures and verdicts of their own."""
     lines = [f"### Variant `{key}`", "", _origin(record), ""]
     for artefact in record["artefacts"].values():
-        lines += [f"**{artefact['caption']}**", "", *_pictures(paper, artefact["files"]), ""]
-    return [*lines, pd.DataFrame(record["claims"]).to_markdown(index=False), ""]
+        if pictures := _pictures(paper, artefact["files"]):
+            lines += [f"**{artefact['caption']}**", "", *pictures, ""]
+    return [*lines, *_verdicts(record)]
+
+
+def _verdicts(record: Mapping[str, Any]) -> list[str]:
+    """The claims that the record's results decide, or leave undecided."""
+    judged = [claim for claim in record["claims"] if claim["verdict"] != "not run"]
+    if not judged:
+        return []
+    columns = ["claim_id", "statement", "verdict", "reason"]
+    return [pd.DataFrame(judged, columns=columns).to_markdown(index=False), ""]
+
+
+def _counted(claims: pd.DataFrame) -> str:
+    counts = claims["verdict"].value_counts()
+    return ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "none"
 
 
 def _pictures(paper: str, files: list[str]) -> list[str]:

@@ -57,11 +57,13 @@ def curves(axes: Axes, curves: list[pd.DataFrame], colour: Any, name: str) -> No
     axes.plot(curves[0]["step"], mean, color=colour, lw=2.4, label=name)
 
 
-def goals(axes: Axes) -> None:
-    """The best possible return to each goal."""
+def goals(axes: Axes, *, named: bool = True) -> None:
+    """The best possible return to each goal; which it is says the first of several panels."""
     for goal, name in ((1, "left goal"), (2, "right goal")):
         best = -GEOMETRY.distances[goal][GEOMETRY.start]
         axes.axhline(best, color="0.6", lw=0.8, ls="--", zorder=0)
+        if not named:
+            continue
         axes.text(
             0.99,
             best + 2,

@@ -12,6 +12,7 @@ from typing import Any
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import settings
 from o2okit.data import Dataset
+from o2okit.errors import UserError
 from o2okit.methods import METHODS
 from o2okit.tasks import environment_of
 from o2okit.tasks import task as find_task
@@ -112,6 +113,11 @@ def scratch(
         UserError: as ``RunSpec``.
     """
     if data is None:
+        if BACKBONES[backbone].imitates:
+            raise UserError(
+                f"{backbone!r} imitates: from scratch there is nothing but its own actions. Take a backbone "
+                "that learns from rewards, such as 'sac'."
+            )
         task = environment_of(task)
     return RunSpec(
         task,

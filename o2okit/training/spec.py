@@ -12,6 +12,7 @@ from typing import Any
 
 from o2okit import hyper
 from o2okit.backbones import BACKBONES
+from o2okit.backbones.base import HOOKS, Changes
 from o2okit.data import REPLAYS, Dataset
 from o2okit.errors import UserError, unknown
 from o2okit.methods import METHODS
@@ -126,6 +127,12 @@ class RunSpec:
                 f"method {self.method!r} is not defined for backbone {self.backbone!r}. Allowed: "
                 f"{', '.join(method.backbones)}."
             )
+        for hook in HOOKS:
+            if hook not in agent.asks and getattr(method, hook) is not getattr(Changes, hook):
+                raise UserError(
+                    f"method {self.method!r} changes the {hook}, which {self.backbone!r} never asks for: it "
+                    f"asks for {', '.join(agent.asks) or 'nothing'} (Agent.asks)."
+                )
         if self.phase == "offline" and self.replay != "offline":
             raise UserError(f"an offline run draws from its dataset; got replay={self.replay!r}.")
         if self.phase == "online" and self.replay == "offline":

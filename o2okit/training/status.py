@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from typing import Any
 
 from o2okit.training.store import RunFolder, RunStore
 
@@ -17,7 +19,7 @@ def summary(store: RunStore | None = None) -> str:
     unfinished = []
     for folder in store.folders():
         spec = folder.spec()
-        kind = f"{spec['task']} {spec['backbone']}+{spec['method']} {spec['phase']}"
+        kind = f"{spec['task']} {spec['backbone']} {_way(spec)}"
         state = _state(folder)
         counts.setdefault(kind, {}).setdefault(state, 0)
         counts[kind][state] += 1
@@ -37,6 +39,12 @@ def summary(store: RunStore | None = None) -> str:
     if unfinished:
         lines += ["unfinished; the command that started them goes on from there:", *unfinished]
     return "\n".join(lines)
+
+
+def _way(spec: Mapping[str, Any]) -> str:
+    if spec["phase"] == "offline":
+        return "offline"
+    return f"{spec['method']} online" if spec["start"] else "from scratch"
 
 
 def _bytes(store: RunStore) -> int:

@@ -1,4 +1,5 @@
 import math
+import re
 import warnings
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 
 import o2okit
 from o2okit import UserError
-from o2okit.papers.parameters import check_all, choice, parse, seeds
+from o2okit.papers.parameters import SOURCE, check_all, choice, parse, seeds
+from o2okit.papers.study import _short
 
 SECTION = "gde/toy_maze"
 PROFILES = ("smoke", "laptop", "paper")
@@ -69,6 +71,23 @@ MALFORMED = [
     # --- one good and one bad ---
     ({"profile": "smoke", "seeds": 2, "divice": "cpu"}, ("Did you mean 'device'?", *NAMES)),
 ]
+
+
+@pytest.mark.parametrize("source", ["d4lr", "", None, 3, ["kit"], np.array(["kit"]), "gone.hdf5"])
+def test_a_source_is_a_place_or_a_file_that_is_there(source):
+    with pytest.raises(UserError, match="auto, d4rl, minari, kit or the path of a file") as error:
+        SOURCE.check("source", source)
+    assert repr(source) in str(error.value)
+
+
+def test_a_path_is_made_absolute_and_its_folders_are_no_part_of_file_names(tmp_path, monkeypatch):
+    (tmp_path / "my data.hdf5").touch()
+    monkeypatch.chdir(tmp_path)
+    path = SOURCE.check("source", "my data.hdf5")
+    assert path == str(tmp_path / "my data.hdf5")
+    assert re.fullmatch(r"my_data-[0-9a-f]{8}", _short(path))
+    assert _short(path) != _short(str(tmp_path / "other" / "my data.hdf5"))
+    assert SOURCE.check("source", "kit") == _short("kit") == "kit"
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ import pytest
 from o2okit.backbones import DiscreteCQL
 from o2okit.data.maze import scripted
 from o2okit.errors import UserError
-from o2okit.training import RunSpec
+from o2okit.methods import METHODS
+from o2okit.training import RunSpec, protocol
 
 DATA = scripted(transitions=500)
 BASE = {
@@ -76,6 +77,28 @@ def test_a_run_without_an_update_is_refused(changes, words):
         spec(phase="online", **changes)
     assert words in str(error.value)
     assert spec(phase="online", **changes | {"steps": 5_001}).steps == 5_001
+
+
+def test_a_method_whose_change_is_never_asked_for_is_refused(monkeypatch):
+    """A loss that silently stays the backbone's own would be a wrong result."""
+
+    class Weighted(METHODS["naive"]):
+        def critic_loss(self, batch, target, own):
+            return own()
+
+    monkeypatch.setitem(METHODS, "weighted", Weighted)
+    for backbone in ("iql", "td3+bc", "awac", "sac"):
+        assert spec(phase="online", backbone=backbone, method="weighted", **HOPPER)
+    for backbone in ("cql", "cal-ql", "cql-ensemble", "bc"):
+        with pytest.raises(UserError, match=f"the critic_loss, which '{backbone}' never asks for"):
+            spec(phase="online", backbone=backbone, method="weighted", **HOPPER)
+    with pytest.raises(UserError, match="it asks for actor_loss"):
+        spec(phase="online", method="weighted")
+
+
+def test_who_imitates_learns_nothing_from_scratch():
+    with pytest.raises(UserError, match="'bc' imitates"):
+        protocol.scratch("hopper", "bc", 100, 0, random_steps=10)
 
 
 def test_a_new_version_of_an_algorithm_gets_new_ids(monkeypatch):

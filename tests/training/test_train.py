@@ -112,6 +112,8 @@ def test_a_killed_process_loses_nothing_but_time(tmp_path, uninterrupted, monkey
     assert step < STEPS, "killed too late to show anything"
     assert not store.folder(specs()[0]).finished
     assert "interrupted at" in summary(store)
+    assert "toy-maze cql-discrete offline: 2 finished" in summary(store)
+    assert "toy-maze cql-discrete naive online: 2 interrupted" in summary(store)
     assert_same(count_steps(monkeypatch, store, expected=STEPS - step), uninterrupted)
 
 

@@ -58,7 +58,7 @@ class AtariStudy(GridStudy):
     title = "C.5 Atari"
     panels: ClassVar[Mapping[str, Panel]] = {
         "figure_14": Panel(
-            "Fig. 14: GDE and QDagger on CQL", (QDAGGER, GDE), curves=True, window=3
+            "Fig. 14: GDE and QDagger on CQL", (QDAGGER, GDE), curves=True, per_seed=True
         ),
         "figure_14_scores": Panel("Ours: final scores behind Fig. 14", (QDAGGER, GDE)),
     }

@@ -345,10 +345,13 @@ class ToyMazeStudy(Study):
                 ("final_return", "after fine-tuning", {"color": COLOURS["blue"], "s": 45}),
             ):
                 axes.scatter(places[mine], numbers[column][mine], label=name, zorder=3, **look)
-            draw.goals(axes)
+            draw.goals(axes, named=axes is panels[0])
             axes.set(xlabel="α while fine-tuning", title=f"{loss} TD loss")
             axes.set_xticks(range(len(ALPHAS)), [f"{alpha:g}" for alpha in ALPHAS])
         panels[0].set_ylabel("return of the greedy policy")
-        panels[1].legend(title="one mark per seed", loc="lower right")
-        figure.suptitle(self.artefacts["figure_2_loss"])
+        handles, labels = panels[0].get_legend_handles_labels()
+        title = f"{self.artefacts['figure_2_loss']} (one mark per seed)"
+        figure.legend(
+            handles, labels, title=title, loc="outside upper center", ncols=2, frameon=False
+        )
         return figure, numbers

@@ -104,6 +104,10 @@ def _folders() -> list[Finding]:
             found.append(Finding("ok", name, "not set"))
             continue
         path = Path(folder).expanduser()
+        if os.environ.get(variable) and not path.is_dir():
+            text = f"{path} is not there: a typo in {variable}? Kit datasets would be built in it"
+            found.append(Finding("note", name, text))
+            continue
         files = sum(1 for _ in path.rglob("*.hdf5")) if path.is_dir() else 0
         found.append(Finding("ok", name, f"{path}: {files} HDF5 files"))
     return found

@@ -313,6 +313,12 @@ def test_doctor_lists_versions_device_folders_and_data(capsys, home, monkeypatch
     assert found["O2OKIT_DATA_DIR"] == "not set"
 
 
+def test_doctor_notes_a_named_folder_that_is_not_there(capsys, home, monkeypatch):
+    monkeypatch.setenv("O2OKIT_DATA_DIR", str(home / "nope"))
+    assert main(["doctor"]) == 0
+    assert f"{home / 'nope'} is not there: a typo in O2OKIT_DATA_DIR?" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("variable", "place"), [("O2OKIT_HOME", "missing"), ("O2OKIT_RUNS", "file/runs")]
 )

@@ -119,15 +119,15 @@ def fetch(
     except OSError as error:
         raise UserError(
             f"could not write {path}: {error.strerror or error}. Free space or mend the permissions "
-            "(O2OKIT_DATA_DIR moves the folder), then start again: what has arrived is kept."
+            f"(O2OKIT_DATA_DIR moves the folder), then start again: {_left(file)}."
         ) from error
     return path
 
 
 def _download(path: Path, file: File, use: Sequence[Mirror], progress: Progress) -> None:
     part = path.with_name(f"{path.name}.part")
-    if file.sha256 is None or _size(part) >= (file.bytes or 0):
-        part.unlink(missing_ok=True)  # without a hash nobody could tell that two files were mixed
+    if _size(part) > (file.bytes or 0):
+        part.unlink()
     free, missing = shutil.disk_usage(path.parent).free, (file.bytes or 0) - _size(part)
     if missing > free:
         raise UserError(
@@ -137,6 +137,8 @@ def _download(path: Path, file: File, use: Sequence[Mirror], progress: Progress)
     failures = []
     for mirror in use:
         url = mirror.url(file)
+        if file.sha256 is None:
+            part.unlink(missing_ok=True)  # nobody could tell that two mirrors' files were mixed
         try:
             _obtain(url, path, part, file, lambda *n, root=mirror.root: progress(root, *n))
             if file.sha256 is None and not sources.record_of(path).is_file():
@@ -148,9 +150,16 @@ def _download(path: Path, file: File, use: Sequence[Mirror], progress: Progress)
         return
     raise UserError(
         f"{file.name} ({file.task}) could not be fetched:{''.join(failures)}\n"
-        "Try again later (what has arrived is kept), name other mirrors in D4RL_MIRRORS (tree=URL or "
-        f"flat=URL), or copy the file by hand to {path}."
+        f"Try again later ({_left(file)}), name other mirrors in D4RL_MIRRORS (tree=URL or flat=URL), or "
+        f"copy the file by hand to {path}."
     )
+
+
+def _left(file: File) -> str:
+    """What becomes of a download that broke off."""
+    if file.sha256 is None:
+        return "the download begins anew, as no hash of the file is published"
+    return "what has arrived is kept"
 
 
 def _obtain(url: str, path: Path, part: Path, file: File, progress: Callable[..., None]) -> None:

@@ -213,6 +213,27 @@ def test_a_beginning_of_another_file_is_given_up_for_a_whole_one(tmp_path, serve
     assert [asked for _, asked in server.requests] == ["bytes=500-", None]
 
 
+def test_a_whole_part_is_checked_and_takes_its_name_without_a_mirror(tmp_path, body):
+    part = tmp_path / "cache" / f"{NAME}.part"
+    part.parent.mkdir()
+    part.write_bytes(body)
+    path = fetch(TASK, use=[Mirror("flat", "http://127.0.0.1:1")])
+    assert path.read_bytes() == body
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("change", [0, 1])
+def test_a_part_that_is_as_long_or_longer_but_another_file_is_fetched_anew(
+    tmp_path, serve, body, change
+):
+    part = tmp_path / "cache" / f"{NAME}.part"
+    part.parent.mkdir()
+    part.write_bytes(b"x" * (len(body) + change))
+    server = serve({f"/{NAME}": body})
+    assert fetch(TASK, use=[flat(server)]).read_bytes() == body
+    assert [asked for _, asked in server.requests] == [None]
+
+
 @pytest.mark.parametrize("change", [-1, 0, 1])
 def test_a_file_in_place_that_is_another_one_is_named_and_left(tmp_path, serve, body, change):
     path = tmp_path / "cache" / NAME
@@ -268,6 +289,22 @@ def test_a_later_download_must_equal_the_recorded_one(tmp_path, serve, unknown, 
     path.write_bytes(other)
     with pytest.raises(UserError, match="another file than D4RL's"):
         fetch(UNKNOWN, use=[flat(server)])
+
+
+def test_two_mirrors_bytes_are_never_pieced_together(tmp_path, serve, unknown, fields):
+    other = write_hdf5(tmp_path / "o", fields(n=400, obs=39, act=30, seed=1), {}).read_bytes()
+    first = serve({f"/{UNKNOWN}.hdf5": other}, cuts=[len(other) // 2, 0, 0, 0])
+    second = serve({f"/{UNKNOWN}.hdf5": unknown})
+    assert fetch(UNKNOWN, use=[flat(first), flat(second)]).read_bytes() == unknown
+    assert [asked for _, asked in second.requests] == [None]
+
+
+def test_what_is_said_of_a_broken_download_is_true(serve, unknown, body):
+    begun = serve({f"/{UNKNOWN}.hdf5": unknown, f"/{NAME}": body}, cuts=[1000, 0, 0, 0] * 2)
+    with pytest.raises(UserError, match=r"begins anew, as no hash of the file is published"):
+        fetch(UNKNOWN, use=[flat(begun)])
+    with pytest.raises(UserError, match="what has arrived is kept"):
+        fetch(TASK, use=[flat(begun)])
 
 
 @pytest.mark.parametrize("body_of", ["web page", "cut off"])

@@ -73,13 +73,21 @@ def mirrors() -> tuple[Mirror, ...]:
     found = []
     for entry in os.environ.get("D4RL_MIRRORS", "").split():
         layout, _, root = entry.partition("=")
-        if layout not in LAYOUTS or urlsplit(root).scheme not in ("http", "https"):
+        if layout not in LAYOUTS or not _is_web(root):
             raise UserError(
                 f"D4RL_MIRRORS holds {entry!r}. Write tree=URL or flat=URL with an http or https address, "
                 "several separated by blanks."
             )
         found.append(Mirror(layout, root))
     return tuple(found) or MIRRORS
+
+
+def _is_web(root: str) -> bool:
+    try:
+        parts = urlsplit(root)
+    except ValueError:  # http://[abc
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
 def fetch(

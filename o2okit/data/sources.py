@@ -56,6 +56,7 @@ def _files() -> dict[str, File]:
                 row["task"], row["path"], int(row["bytes"] or 0) or None, row["sha256"] or None
             )
             for row in csv.DictReader(file)
+            if row["task"] in TASKS  # not the demonstrations, which no task here uses
         }
 
 

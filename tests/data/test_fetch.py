@@ -321,6 +321,7 @@ def test_rubbish_is_not_recorded(tmp_path, serve, unknown, body_of):
     ("task", "said"),
     [
         ("hopper-medium-v1", r"Did you mean 'hopper-medium-v2'"),
+        ("relocate-human-v1", r"unknown task with a file of D4RL's 'relocate-human-v1'"),
         ("pen-binary-v0", r"Use pen-cloned-v1 instead"),
         ("hopper", r"names an environment, no dataset"),
     ],
@@ -330,7 +331,10 @@ def test_a_task_without_a_file_is_refused(serve, task, said):
         fetch(task, use=[])
 
 
-@pytest.mark.parametrize("entry", ["http://x", "ftp=http://x", "tree=/local", "flat=file:///etc"])
+@pytest.mark.parametrize(
+    "entry",
+    ["http://x", "ftp=http://x", "tree=/local", "flat=file:///etc", "tree=http://[abc", "flat=http:"],
+)
 def test_mirrors_of_another_form_are_refused(monkeypatch, entry):
     monkeypatch.setenv("D4RL_MIRRORS", f"flat=http://good {entry}")
     with pytest.raises(UserError, match="D4RL_MIRRORS holds"):

@@ -156,17 +156,15 @@ def test_a_file_without_a_published_hash_is_compared_with_its_record(folders, fi
 
 def test_the_table_of_files_is_that_of_the_tasks():
     ours = {name: task.dataset_file for name, task in TASKS.items() if task.dataset_file}
-    assert {name: FILES[name].path for name in ours} == ours
-    human = {"pen-human-v1", "door-human-v1", "relocate-human-v1"}
-    assert set(FILES) - set(ours) <= human, "demonstrations that no task here uses"
+    assert {name: file.path for name, file in FILES.items()} == ours
 
 
-def test_sizes_and_hashes_are_complete_but_for_two_files():
+def test_sizes_and_hashes_are_complete_but_for_one_file():
     unknown = {name for name, file in FILES.items() if file.bytes is None or file.sha256 is None}
-    assert unknown == {"relocate-human-v1", "relocate-expert-v1"}
+    assert unknown == {"relocate-expert-v1"}
     hashes = [file.sha256 for file in FILES.values() if file.sha256]
     assert {len(value) for value in hashes} == {64}
-    assert len(set(hashes)) == len(hashes) == 39
+    assert len(set(hashes)) == len(hashes) == 37
     assert FILES[TASK].bytes == 152756557
     assert FILES["antmaze-large-play-v2"].sha256.startswith("6d353df2")
 

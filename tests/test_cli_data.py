@@ -96,6 +96,15 @@ def test_check_shows_notes(capsys, tmp_path, fields):
     assert lines[1].startswith("note  actions leave [-1, 1] in 1 rows (up to 3)")
 
 
+def test_check_and_show_refuse_another_robots_file_of_equal_sizes(capsys, tmp_path, fields):
+    wide = {"observations": np.zeros((3000, 17)), "actions": np.zeros((3000, 6))}
+    path = write_hdf5(tmp_path / "x.hdf5", fields | wide, {"name": "kit-halfcheetah-medium-v2"})
+    said = "holds data of halfcheetah (kit-halfcheetah-medium-v2), but walker2d-medium-v2 needs"
+    checked = out(capsys, "check", path, "--task", "walker2d-medium-v2", status=1)
+    assert checked.startswith(f"BAD   {path} {said}")
+    assert said in refused(capsys, "show", "walker2d-medium-v2", "--source", str(path))
+
+
 def test_check_of_a_broken_file_ends_with_status_1(capsys, tmp_path, fields):
     path = write_hdf5(tmp_path / "x.hdf5", fields, {})
     with h5py.File(path, "r+") as file:

@@ -12,7 +12,7 @@ import numpy as np
 from o2okit.data.dataset import episode_slices
 from o2okit.data.hdf5 import read_rows
 from o2okit.data.rows import Rows
-from o2okit.data.sources import FILES, expected_hash, sha256, size_differs
+from o2okit.data.sources import FILES, expected_hash, refuse_another, sha256, size_differs
 from o2okit.errors import UserError
 from o2okit.tasks import TASKS, Task
 from o2okit.tasks import task as find_task
@@ -46,6 +46,8 @@ def check(path: Path | str, task: str | None = None) -> Verdict:
     name = known.name if known else None
     try:
         rows = read_rows(path, known, next_observations=True)
+        if known is not None:
+            refuse_another(path, rows.provenance, known)
     except UserError as error:
         return Verdict(path, name, 0, str(error), ())
     notes = (*_content(rows), *(_against_task(rows, known) if known else ()), *_published(path))

@@ -113,6 +113,15 @@ def read_rows(
     return checked_rows(path, arrays, task, infos=further, provenance=provenance)
 
 
+def provenance(path: Path | str) -> dict[str, Any] | None:
+    """What a kit file says of how it was made; ``None`` for others.
+
+    Raises ``UserError`` where the file can't be opened or says it in no known form.
+    """
+    with open_file(Path(path).expanduser()) as file:
+        return _provenance(path, file) if PROVENANCE in file.attrs else None
+
+
 def _has(file: h5py.File, name: str) -> bool:
     """Whether there is such a field; a dangling link counts, so that it is named as one."""
     return file.get(name, getlink=True) is not None

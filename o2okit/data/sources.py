@@ -130,11 +130,11 @@ def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Pla
         rows: size of the kit dataset; the largest if it is not given.
 
     Raises:
-        UserError: it is not there, or what is there is not the published file.
+        UserError: it is not there, or what is there is not the published file or another environment's.
     """
-    with_data(task)
+    found = with_data(task)
     if str(source) not in SOURCES:
-        return _named(Path(source).expanduser())
+        return _named(Path(source).expanduser(), found)
     places = where(task)
     if rows is not None:
         exact = kit_file(task, rows)
@@ -176,8 +176,10 @@ def load(
         return minari.read(place.path, task)
     facts, name = {"file": str(place.path)}, None
     if place.source == "d4rl":  # its name only for its data
-        facts |= _verified(place.path, FILES[task], named=str(source) not in SOURCES)
-        name = task if facts.get("published") in (True, None) else f"file-{place.path.stem}"
+        named = str(source) not in SOURCES
+        facts |= _verified(place.path, FILES.get(task), named=named)
+        sound = facts["published"] or (facts["published"] is None and not named)
+        name = task if sound else f"file-{place.path.stem}"
     return d4rl.read(place.path, task, name=name, source=place.source, mode=mode, provenance=facts)
 
 
@@ -223,8 +225,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _verified(path: Path, file: File, *, named: bool) -> dict[str, Any]:
+def refuse_another(path: Path, made: Mapping[str, Any], task: Task) -> None:
+    """Raises ``UserError`` where a file says that its data are another environment's.
+
+    Kit files say so in their provenance ``made``, D4RL's by their names. Sizes don't tell: those of
+    halfcheetah and walker2d are equal, and those of all mazes. Other qualities pass.
+    """
+    published = {file.name: name for name, file in FILES.items()}
+    name = str(made.get("name") or published.get(path.name, ""))
+    theirs = TASKS.get(name.removeprefix("kit-"))
+    if theirs is not None and theirs.environment != task.environment:
+        raise UserError(
+            f"{path} holds data of {theirs.environment} ({name}), but {task.name} needs those of "
+            f"{task.environment}, of any quality. `o2okit data where {task.name}` shows what is there."
+        )
+
+
+def _verified(path: Path, file: File | None, *, named: bool) -> dict[str, Any]:
     """Facts for the provenance. A mismatch is refused unless the user named the file."""
+    if file is None:  # D4RL publishes none for the task
+        return {"sha256": sha256(path), "published": False}
     digest, expected = sha256(path), expected_hash(path, file)
     if expected is not None and digest != expected and not named:
         raise UserError(
@@ -257,7 +277,7 @@ def with_data(task: str) -> Task:
     return found
 
 
-def _named(path: Path) -> Place:
+def _named(path: Path, task: Task) -> Place:
     if (path / minari.MAIN).is_file():
         return Place("minari", path, True, True, "")
     if not path.is_file():
@@ -265,9 +285,9 @@ def _named(path: Path) -> Place:
         raise UserError(
             f"{str(path)!r} is neither a source ({allowed}) nor a file nor a Minari folder."
         )
-    with hdf5.open_file(path) as file:
-        source = "kit" if hdf5.PROVENANCE in file.attrs else "d4rl"
-    return Place(source, path, True, True, "")
+    made = hdf5.provenance(path)
+    refuse_another(path, made or {}, task)
+    return Place("d4rl" if made is None else "kit", path, True, True, "")
 
 
 def _kit_places(task: str) -> list[Place]:

@@ -333,7 +333,14 @@ def test_a_task_without_a_file_is_refused(serve, task, said):
 
 @pytest.mark.parametrize(
     "entry",
-    ["http://x", "ftp=http://x", "tree=/local", "flat=file:///etc", "tree=http://[abc", "flat=http:"],
+    [
+        "http://x",
+        "ftp=http://x",
+        "tree=/local",
+        "flat=file:///etc",
+        "tree=http://[abc",
+        "flat=http:",
+    ],
 )
 def test_mirrors_of_another_form_are_refused(monkeypatch, entry):
     monkeypatch.setenv("D4RL_MIRRORS", f"flat=http://good {entry}")

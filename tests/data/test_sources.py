@@ -154,6 +154,21 @@ def test_a_file_without_a_published_hash_is_compared_with_its_record(folders, fi
         load(task)
 
 
+def test_a_named_file_bears_d4rls_name_only_if_something_vouches_for_it(folders, fields, write):
+    task = "relocate-expert-v1"
+    path = write(folders / "mine.hdf5", fields(obs=39, act=30))
+    data = load(task, path)
+    assert (data.name, data.source, data.provenance["published"]) == ("file-mine", "d4rl", None)
+    record = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    sources.record_of(path).write_text(json.dumps(record))
+    assert load(task, path).name == task
+
+
+def test_a_file_without_provenance_serves_a_task_without_a_file_of_d4rls(folders, fields, write):
+    data = load("pen-mixed", write(folders / "mine.hdf5", fields(obs=45, act=24)))
+    assert (data.name, data.provenance["published"]) == ("file-mine", False)
+
+
 def test_the_table_of_files_is_that_of_the_tasks():
     ours = {name: task.dataset_file for name, task in TASKS.items() if task.dataset_file}
     assert {name: file.path for name, file in FILES.items()} == ours
@@ -223,6 +238,31 @@ def test_when_nothing_is_found_the_places_and_the_next_step_are_named(folders):
 def test_what_cannot_be_found_is_said_at_once(task, source, said):
     with pytest.raises(UserError, match=said):
         load(task, source)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "other", "obs", "act"),
+    [
+        ("walker2d-medium-v2", "x", "halfcheetah-medium-v2", 17, 6),
+        ("walker2d-medium-v2", "halfcheetah_medium-v2", None, 17, 6),
+        ("antmaze-large-play-v2", "x", "antmaze-umaze-v2", 29, 8),
+    ],
+)
+def test_another_environments_file_of_equal_sizes_is_refused(
+    folders, fields, write, task, name, other, obs, act
+):
+    path, values = folders / f"{name}.hdf5", fields(obs=obs, act=act)
+    write_hdf5(path, values, {"name": f"kit-{other}"}) if other else write(path, values)
+    theirs, ours = TASKS[other or "halfcheetah-medium-v2"].environment, TASKS[task].environment
+    said = f"holds data of {theirs} .*but {task} needs those of {ours}"
+    for use in (load, load_rows):
+        with pytest.raises(UserError, match=said):
+            use(task, path)
+
+
+def test_another_quality_of_the_environment_may_be_named(folders, fields):
+    path = write_hdf5(folders / "x.hdf5", fields(), {"name": "kit-hopper-expert-v2"})
+    assert len(load(TASK, path)) == len(load("hopper-random-v2", path))
 
 
 def test_another_tasks_file_is_refused(folders, fields):

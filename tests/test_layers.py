@@ -13,6 +13,7 @@ RANKS = {
     "streams": 0,
     "hyper": 0,
     "paths": 0,
+    "revision": 0,
     "files": 0,
     "tasks": 1,
     "data": 1,

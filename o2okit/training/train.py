@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,6 +22,7 @@ from o2okit.data.replay import split_rows
 from o2okit.errors import UserError
 from o2okit.nn.precision import bfloat16_is_fast
 from o2okit.nn.products import release_buffers
+from o2okit.revision import commit
 from o2okit.training.cohort import Cohort
 from o2okit.training.progress import Progress
 from o2okit.training.spec import RunSpec
@@ -281,19 +280,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # mujoco is an extra
         return None
-
-
-def commit() -> str | None:
-    """The commit of the code, with ``+`` when the tree is changed; ``None`` outside a checkout."""
-    package = Path(o2okit.__file__).parent
-    try:
-        run = ["git", "-C", str(package)]
-        head = subprocess.run(
-            [*run, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*run, "status", "--porcelain", "--", str(package)], capture_output=True, text=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+" if changed.strip() else "")

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from o2okit.errors import UserError
+
 SHARE = 2_000  # rows per environment at least: episodes should end before their share does
 MOST = 50  # environments side by side at most
 
@@ -34,12 +36,16 @@ def roll_out(
         env: ``n`` environments.
         act: actions ``[n, A]`` for observations ``[n, D]``.
         rows: at least so many come back.
-        infos: further fields ``[n, ...]`` of the state that ``act`` sees; called before it.
+        infos: further fields ``[n, ...]`` of the state before the step; called after ``act``, which may
+            set new goals.
         progress: called with the number of new rows.
 
     Returns:
         ``observations, actions, rewards, terminals, timeouts, next_observations`` and ``infos``,
         ``[N, ...]``, ``N >= rows``: one environment's episodes after the other's.
+
+    Raises:
+        UserError: an action is not finite.
     """
     threads = torch.get_num_threads()
     # A policy of this size gains nothing from a second thread; beside another busy process, waiting for
@@ -62,8 +68,13 @@ def _steps(
     active, done = np.ones(env.num_envs, dtype=bool), np.zeros(env.num_envs, dtype=np.int64)
     steps: list[Fields] = []
     while active.any():
-        further = {name: np.array(value) for name, value in infos().items()}
         actions = act(obs)
+        if not np.isfinite(actions).all():
+            raise UserError(
+                "the policy's actions are not all finite: it has diverged, or its file is damaged. Collect "
+                "with another policy, for instance an earlier snapshot of its training."
+            )
+        further = {name: np.array(value) for name, value in infos().items()}
         following, reward, terminated, truncated, info = env.step(actions, active)
         steps.append(
             {
@@ -81,6 +92,8 @@ def _steps(
         progress(int(active.sum()))
         active &= ~((terminated | truncated) & (done >= quota))
         obs = following
-    columns = {name: np.stack([step[name] for step in steps], axis=1) for name in steps[0]}
-    kept = columns.pop("active")  # [n, steps]
-    return {name: column[kept] for name, column in columns.items()}
+    kept = np.stack([step.pop("active") for step in steps], axis=1)  # [n, steps]
+    # Column by column, each taken out of the steps: a million rows lie here once, not three times.
+    return {
+        name: np.stack([step.pop(name) for step in steps], axis=1)[kept] for name in list(steps[0])
+    }

@@ -4,7 +4,7 @@ AntMaze's recipe is in ``o2okit.data.kit_antmaze``; the locomotion tasks':
 
     random          uniform actions
     medium, expert  sampled actions of the snapshots that return what D4RL's files do
-    medium-replay   every snapshot up to medium in turn, for as long as it was the run's policy
+    medium-replay   every snapshot up to medium in turn, each for the steps around it
     medium-expert   half medium, half expert
 
 The pen's:
@@ -12,8 +12,9 @@ The pen's:
     mixed           every snapshot from the first to the best, equal shares
 
 Numbered departures from D4RL:
-    1. medium-replay stands for the replay buffer of one run. Each of about ten snapshots stands for the
-       steps since the one before it, and uniform actions for those before the first update.
+    1. medium-replay stands for the replay buffer of one run. Of its policies as many are left as are
+       shipped up to medium (hopper 4, halfcheetah 8, walker2d 7). Each stands for the steps that are
+       nearest to it, and uniform actions for those before the first update.
     2. Several environments run side by side; the file has one environment's episodes after the other's.
        Where a part's share is full its last episode is cut off and marked as a time-out.
 """
@@ -66,8 +67,10 @@ def recipe(name: str, policies: Ladder | None) -> list[Part]:
         last = max(snapshot.step for snapshot, _ in policies.role("medium"))
         rungs = [snapshot for snapshot in policies.snapshots if snapshot.step <= last]
         uniform = policies.record["run"]["learning_starts"]
-        gaps = np.diff([snapshot.step for snapshot in rungs], prepend=uniform)
-        learnt = [_part(rung, gap / last) for rung, gap in zip(rungs, gaps.tolist(), strict=True)]
+        steps = np.array([snapshot.step for snapshot in rungs])
+        # Midpoints: the steps before a snapshot alone would have it better than the run was.
+        shares = np.diff([uniform, *(steps[1:] + steps[:-1]) / 2, last]) / last
+        learnt = [_part(rung, share) for rung, share in zip(rungs, shares.tolist(), strict=True)]
         return [Part("random", uniform / last, None), *learnt]
     return [_part(snapshot, share) for snapshot, share in policies.role(name)]
 
@@ -150,10 +153,11 @@ def collect_parts(
     for number, (part, size) in enumerate(zip(parts, np.diff(ends, prepend=0), strict=True)):
         stream = f"kit/{where.environment}/{number}/{part.label}"
         piece = collect(where, part.snapshot, size, seed=seed, stream=stream, progress=progress)
-        pieces.append({key: value[:size] for key, value in piece.items()})
+        pieces.append({key: piece.pop(key)[:size] for key in list(piece)})
         if number < len(parts) - 1:  # where the file is full there is no mark: as in D4RL's files
             pieces[-1]["timeouts"][-1:] |= ~pieces[-1]["terminals"][-1:]
-    fields = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+    # Column by column, as in `roll_out`.
+    fields = {key: np.concatenate([piece.pop(key) for piece in pieces]) for key in list(pieces[0])}
     return fields, {
         "recipe": f"{'the kit' if where.kit_only else 'D4RL'}'s, {where.quality}, with the kit's policies",
         "parts": [{"label": part.label, "share": part.share} for part in parts],

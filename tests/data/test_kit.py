@@ -90,10 +90,20 @@ def test_recipes(shipped):
     }
     assert parts["random"] == [("random", 1.0)]
     assert parts["medium"] == [(label(1), 0.25), (label(2), 0.75)]
-    # Uniform until the first update, then each snapshot for the steps since the one before it.
-    assert parts["medium-replay"] == [("random", 0.25), (label(1), 0.25), (label(2), 0.5)]
+    # Uniform until the first update at 0.5, the first until 1.5, the second until medium at 2.
+    assert parts["medium-replay"] == [("random", 0.25), (label(1), 0.5), (label(2), 0.25)]
     with pytest.raises(UserError, match="do not reach 'expert'"):
         kit.recipe("medium-expert", policies_)
+
+
+def test_each_shipped_snapshot_up_to_medium_stands_for_the_steps_around_it():
+    """Hopper's lie at 10, 70, 100 and 110 thousand; updates begin at 1: edges at 1, 40, 85, 105, 110."""
+    parts = kit.recipe("medium-replay", ladder("hopper"))
+    shares = [1 / 110, 39 / 110, 45 / 110, 20 / 110, 5 / 110]
+    assert [part.share for part in parts] == pytest.approx(shares)
+    assert [part.snapshot and part.snapshot.step for part in parts] == [
+        *(None, 10_000, 70_000, 100_000, 110_000)
+    ]
 
 
 def test_medium_expert_is_half_and_half(tmp_path, monkeypatch):
@@ -162,8 +172,8 @@ def test_every_part_has_its_share_of_the_rows_and_ends_with_a_mark(shipped, tmp_
     )
     assert len(rows) == 6_000
     ends = np.flatnonzero(rows.timeouts) + 1
-    assert {1_500, 3_000} <= set(ends.tolist()), "the parts end at 25 % and 50 %"
-    uniform, learnt = np.abs(rows.actions[:1_500]).mean(), np.abs(rows.actions[3_000:]).mean()
+    assert {1_500, 4_500} <= set(ends.tolist()), "the parts end at 25 % and 75 %"
+    uniform, learnt = np.abs(rows.actions[:1_500]).mean(), np.abs(rows.actions[4_500:]).mean()
     assert uniform == pytest.approx(0.5, abs=0.01)
     assert learnt != pytest.approx(0.5, abs=0.01)
     assert not rows.terminals.any()

@@ -192,7 +192,7 @@ class ToyMazeVector(VectorEnv):
     # --- checkpoints ------------------------------------------------------------------------------
     def state(self) -> dict[str, np.ndarray]:
         """Everything the next step depends on, ``[n]`` each."""
-        return {"cell": self.cell, "elapsed": self.elapsed}
+        return {"cell": self.cell.copy(), "elapsed": self.elapsed.copy()}
 
     def load_state(self, state: dict[str, np.ndarray]) -> np.ndarray:
         """Takes over what ``state`` returned; returns the current observations."""

@@ -94,6 +94,13 @@ def test_vector_state_resumes_in_the_middle_of_an_episode():
             assert (a == b).all()
 
 
+def test_a_state_stays_as_it_was_when_steps_follow():
+    maze = ToyMazeVector(1)
+    state = maze.state()
+    maze.step(np.array([UP]))
+    assert (state["cell"].tolist(), state["elapsed"].tolist()) == ([GEOMETRY.start], [0])
+
+
 def test_a_goal_reached_with_the_last_step_is_no_timeout():
     vector = ToyMazeVector(2)
     beside = int(np.flatnonzero(GEOMETRY.successor[:, UP] == GEOMETRY.goal(1))[-1])

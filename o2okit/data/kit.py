@@ -21,7 +21,7 @@ Numbered departures from D4RL:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -37,7 +37,8 @@ from o2okit.data.hdf5 import write_hdf5
 from o2okit.data.policies import Ladder, Snapshot, ladder
 from o2okit.data.rollout import Fields, roll_out, side_by_side
 from o2okit.data.sources import with_data
-from o2okit.errors import UserError
+from o2okit.errors import UserError, unknown
+from o2okit.revision import commit
 from o2okit.streams import generator
 from o2okit.tasks import Key, Task, task
 from o2okit.tasks.table import QUALITIES
@@ -177,29 +178,31 @@ class Collection(NamedTuple):
     policies: Callable[[Task], Ladder | None]  # what it stands on
     recipe: Callable[[str, Ladder | None], Any]  # who collects a quality
     collect: Callable[..., tuple[Fields, dict[str, Any]]]  # what they collect, and how
+    versions: Mapping[str, int]  # of a quality's recipe, where not 1; raise it when the rows change
+    switches: tuple[str, ...] = ()  # that make other data, for comparison
 
 
 COLLECTIONS = {
     "locomotion": Collection(
-        QUALITIES,
-        robot_policies,
-        recipe,
-        collect_parts,
+        QUALITIES, robot_policies, recipe, collect_parts, versions={"medium-replay": 2}
     ),
-    "adroit": Collection(("mixed",), robot_policies, recipe, collect_parts),
+    "adroit": Collection(("mixed",), robot_policies, recipe, collect_parts, versions={}),
     "antmaze": Collection(
         ("fixed", "play", "diverse"),
         kit_antmaze.policies,
         kit_antmaze.recipe,
         kit_antmaze.collect,
+        versions={"fixed": 2, "play": 2, "diverse": 2},
+        switches=("sampled", "legacy_cell", "legacy_noise", "stay"),
     ),
 }
 
 
-def plan(name: str) -> tuple[Any, Ladder | None]:
+def plan(name: str, switches: Iterable[str] = ()) -> tuple[Any, Ladder | None]:
     """Who collects the kit dataset of a task, and the ladder they stand on.
 
-    Raises ``UserError`` where the kit can't build it: the message says why and what else there is.
+    Raises ``UserError`` where the kit can't build it, or not with these ``switches``: the message says
+    why and what else there is.
     """
     where = with_data(name)
     collection = COLLECTIONS.get(where.family)
@@ -208,6 +211,9 @@ def plan(name: str) -> tuple[Any, Ladder | None]:
             f"the kit has no recipe for {name!r}; it builds the datasets of the locomotion and AntMaze "
             f"tasks and pen-mixed. Put D4RL's file where `o2okit data where {name}` looks."
         )
+    for switch in switches:
+        if switch not in collection.switches:
+            raise unknown(f"switch for the {where.family} tasks", switch, collection.switches)
     policies = collection.policies(where)
     return collection.recipe(where.quality, policies), policies
 
@@ -235,22 +241,36 @@ def build(
         UserError: as ``plan``.
     """
     where = task(name)
-    who, policies = plan(name)
+    who, policies = plan(name, switches)
     fields, about = COLLECTIONS[where.family].collect(
         where, who, rows, seed=seed, progress=progress, **switches
     )
     return write_hdf5(path, fields, {**_provenance(where, policies, seed, fields), **about})
 
 
-def outdated(name: str, provenance: Mapping[str, Any]) -> str:
-    """Why a kit file is not what ``build`` would write now; empty where it is."""
+def outdated(name: str, provenance: Mapping[str, Any], **switches: bool) -> str:
+    """Why a kit file is not what ``build`` would write now, with ``switches``; empty where it is."""
     where = task(name)
     policies = COLLECTIONS[where.family].policies(where)
     if provenance.get("policies_sha256") != (policies and policies.hash):
         return "it was collected with other policies than those shipped now"
     if provenance.get("task_version") != where.version:
         return "the environment has changed since"
+    if provenance.get("recipe_version", 1) != _recipe_version(where):
+        return "the recipe has changed since"
+    if (made := _on(provenance.get("switches", {}))) != _on(switches):
+        return (
+            f"it was collected with {'the switches ' + ', '.join(made) if made else 'no switches'}"
+        )
     return ""
+
+
+def _on(switches: Mapping[str, bool]) -> list[str]:
+    return sorted(name for name, on in switches.items() if on)
+
+
+def _recipe_version(where: Task) -> int:
+    return COLLECTIONS[where.family].versions.get(where.quality, 1)
 
 
 def _provenance(where: Task, policies: Ladder | None, seed: int, fields: Fields) -> dict[str, Any]:
@@ -259,7 +279,9 @@ def _provenance(where: Task, policies: Ladder | None, seed: int, fields: Fields)
     return {
         "name": f"kit-{where.name}",
         "o2okit": o2okit.__version__,
+        "commit": commit(),
         "task_version": where.version,
+        "recipe_version": _recipe_version(where),
         "rows": len(fields["rewards"]),
         "seed": seed,
         "policies_sha256": policies and policies.hash,

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -98,7 +98,7 @@ def ladders() -> list[str]:
 
 
 def ladder(environment: str) -> Ladder:
-    """The shipped policies of an environment. Raises ``UserError`` where there are none."""
+    """The shipped policies of an environment. Raises ``UserError`` where there are none or damaged ones."""
     weights, record = _files(environment)
     if not weights.is_file():
         raise UserError(
@@ -106,17 +106,30 @@ def ladder(environment: str) -> Ladder:
             f"{', '.join(ladders()) or 'no environment'}. Make them: `o2okit data train {environment}`, "
             f"then `o2okit data ladder {environment}`; or take D4RL's file, where it has one."
         )
+    try:
+        return _read(environment, weights, record)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(
+            f"the kit's behaviour policies for {environment!r} are damaged: {weights.name} and {record.name} "
+            f"in {FOLDER} do not fit together ({type(error).__name__}: {error}). The installation is broken: "
+            "install o2okit again, or in a checkout: git checkout -- o2okit/data/policies"
+        ) from error
+
+
+def _read(environment: str, weights: Path, record: Path) -> Ladder:
     described = json.loads(record.read_text(encoding="utf-8"))
     snapshots = []
     with safe_open(weights, framework="pt") as file:
+        unused = set(file.keys())
         for row in described["snapshots"]:
             names = [f"{row['step']}/{n}" for n in range(described["layers"])]
-            layers = tuple(
-                tuple(file.get_tensor(f"{name}/{part}").float() for part in ("weight", "bias"))
-                for name in names
-            )
+            pairs = [[f"{name}/{part}" for part in ("weight", "bias")] for name in names]
+            layers = tuple(tuple(file.get_tensor(part).float() for part in pair) for pair in pairs)
+            unused = unused.difference(*pairs)
             scores = {key: value for key, value in row.items() if key != "step"}
             snapshots.append(Snapshot(row["step"], layers, scores))
+    if unused:
+        raise ValueError(f"no snapshot has {', '.join(sorted(unused))}")
     return Ladder(environment, tuple(snapshots), described)
 
 

@@ -11,6 +11,7 @@ from o2okit.data import d4rl, kit, policies, sources
 from o2okit.data.hdf5 import read_rows
 from o2okit.data.policies import Snapshot, ladder, write_ladder
 from o2okit.errors import UserError
+from o2okit.revision import commit
 from o2okit.tasks import Key, task
 
 HOPPER = task("hopper-medium-v2")
@@ -66,6 +67,26 @@ def test_a_ladder_comes_back_as_it_was_rounded(shipped):
         ladder("ant")
     with pytest.raises(UserError, match=r"do not reach 'expert' yet: the best of them reaches 30 "):
         found.role("expert")
+
+
+@pytest.mark.parametrize("damage", ["no record", "no JSON", "cut off", "too few", "too many"])
+def test_a_damaged_ladder_is_named(shipped, tmp_path, damage):
+    weights, record = (tmp_path / f"hopper.{ending}" for ending in ("safetensors", "json"))
+    if damage == "no record":
+        record.unlink()
+    elif damage == "no JSON":
+        record.write_text("{")
+    elif damage == "cut off":
+        weights.write_bytes(weights.read_bytes()[:-10])
+    else:
+        described = json.loads(record.read_text())
+        rows = described["snapshots"]
+        described["snapshots"] = (
+            rows[:2] if damage == "too few" else [*rows, {**rows[0], "step": 9}]
+        )
+        record.write_text(json.dumps(described))
+    with pytest.raises(UserError, match=r"policies for 'hopper' are damaged.*install o2okit again"):
+        ladder("hopper")
 
 
 def test_the_policy_is_a_tanh_gaussian_and_ignores_padding(shipped):
@@ -194,9 +215,31 @@ def test_a_file_of_other_policies_is_outdated(shipped, tmp_path):
     made = read_rows(kit.build("hopper-medium-v2", 2_000, tmp_path / "a.hdf5"), HOPPER).provenance
     assert kit.outdated("hopper-medium-v2", made) == ""
     assert "environment" in kit.outdated("hopper-medium-v2", {**made, "task_version": 0})
+    assert made["commit"] == commit()
     record = {"roles": {}, "run": {"learning_starts": 0.5}}
     write_ladder("hopper", shipped[:2], record, tmp_path)
     assert "other policies" in kit.outdated("hopper-medium-v2", made)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("hopper-random-v2", 1),
+        ("hopper-medium-v2", 1),
+        ("hopper-medium-expert-v2", 1),
+        ("hopper-medium-replay-v2", 2),
+        ("antmaze-umaze-v0", 2),
+        ("antmaze-umaze-diverse-v2", 2),
+        ("antmaze-large-play-v2", 2),
+    ],
+)
+def test_only_files_of_a_recipe_that_has_changed_are_outdated(name, version):
+    where = task(name)
+    ladder_ = kit.COLLECTIONS[where.family].policies(where)
+    first = {"policies_sha256": ladder_ and ladder_.hash, "task_version": where.version}
+    assert ("recipe has changed" in kit.outdated(name, first)) == (version > 1)
+    assert kit.outdated(name, {**first, "recipe_version": version}) == ""
+    assert "recipe" in kit.outdated(name, {**first, "recipe_version": version + 1})
 
 
 def test_a_time_out_is_marked_as_one(tmp_path):

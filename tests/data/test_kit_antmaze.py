@@ -179,6 +179,17 @@ def test_switches_change_the_data_and_are_recorded(shipped, tmp_path, monkeypatc
     assert not any(ours.provenance["switches"].values())
     switched = {name for name, value in theirs.provenance["switches"].items() if value}
     assert switched == {switch}
+    name = "antmaze-medium-diverse-v2"
+    assert f"with the switches {switch}" in kit.outdated(name, theirs.provenance)
+    assert kit.outdated(name, theirs.provenance, **{switch: True}) == ""
+    assert "with no switches" in kit.outdated(name, ours.provenance, **{switch: True})
+
+
+def test_a_switch_that_the_recipe_has_not_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"unknown switch .*'stai'\. Did you mean 'stay'"):
+        build(tmp_path, "antmaze-umaze-v2", stai=True)
+    with pytest.raises(UserError, match="unknown switch for the locomotion tasks 'stay'"):
+        build(tmp_path, "hopper-random-v2", stay=True)
 
 
 def expected_rows(rows, goal):

@@ -73,22 +73,36 @@ def _line(place: Place) -> str:
 
 
 def _where(args: argparse.Namespace) -> int:
-    from o2okit.data.sources import FILES, where
+    from o2okit.data.kit import ROWS
+    from o2okit.data.sources import where
 
     places = where(args.task)
-    used = next((place for place in places if place.usable), None)
+    used = next((place for place in places if place.found and place.source != "kit"), None)
+    profiles = {f"kit-{args.task}-{rows}.hdf5": profile for profile, rows in ROWS.items()}
     for place in places:
-        state = "used" if place is used else "found" if place.usable else "-"
+        state = "used" if place is used else "found" if place.found else "-"
         if place.found and not place.usable:
             state = "WRONG"
-        print(f"{state:<7}{_line(place)}")
-    if used is None:
-        fetch = f"`o2okit data fetch {args.task}` downloads D4RL's file, "
-        print(
-            f"nothing is there yet: {fetch if args.task in FILES else ''}"
-            f"`o2okit data build {args.task}` builds the kit's, where it can be built."
-        )
+        profile = profiles.get(place.path.name) if place.found else None
+        print(f"{state:<7}{_line(place)}{f': profile {profile}' if profile else ''}")
+    print(_what_a_run_does(args.task, used))
     return 0
+
+
+def _what_a_run_does(task: str, used: Place | None) -> str:
+    from o2okit.data.kit import ROWS
+    from o2okit.data.sources import FILES
+    from o2okit.training.obtain import why_not
+
+    if used is not None and used.usable:
+        return "a run takes the used one, whatever its profile"
+    if used is not None:
+        return "a run is refused until the WRONG file is deleted or another is named as its source"
+    fetch = f"; `o2okit data fetch {task}` downloads D4RL's" if task in FILES else ""
+    if why := why_not(task, "kit"):
+        return f"a run finds nothing{fetch}. The kit's own: {why}"
+    sizes = ", ".join(f"{profile} {rows:,}" for profile, rows in ROWS.items())
+    return f"a run takes the kit's of its profile ({sizes} rows), built if it is missing{fetch}"
 
 
 def _check(args: argparse.Namespace) -> int:

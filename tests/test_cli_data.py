@@ -61,15 +61,32 @@ def test_list_shows_every_task_with_data_its_size_and_what_is_here(capsys, field
     assert "toy-maze" not in lines
 
 
-def test_where_names_each_place_and_the_one_used(capsys, fields, folders):
+def test_where_names_each_place_and_the_one_used(capsys, fields, folders, monkeypatch):
     assert "used" not in out(capsys, "where", TASK)
     write_hdf5(kit_file(TASK, 3000), fields, {})
-    write_hdf5(folders / "cache" / NAME, fields, {})
-    lines = out(capsys, "where", TASK).splitlines()
-    assert [line.split()[0] for line in lines] == ["WRONG", "-", "used"]
-    assert lines[0].startswith(f"WRONG  d4rl: {folders / 'cache' / NAME} (")
+    path = write_hdf5(folders / "cache" / NAME, fields, {})
+    *lines, run = out(capsys, "where", TASK).splitlines()
+    assert [line.split()[0] for line in lines] == ["WRONG", "-", "found"]
+    assert lines[0].startswith(f"WRONG  d4rl: {path} (")
     assert "bytes where D4RL's file has 152,756,557" in lines[0]
     assert str(kit_file(TASK, 3000)) in lines[2]
+    assert "a run is refused until the WRONG file is deleted" in run
+    monkeypatch.setitem(FILES, TASK, FILES[TASK]._replace(bytes=path.stat().st_size))
+    *lines, run = out(capsys, "where", TASK).splitlines()
+    assert [line.split()[0] for line in lines] == ["used", "-", "found"]
+    assert run == "a run takes the used one, whatever its profile"
+
+
+def test_where_says_which_kit_file_a_run_takes(capsys, fields):
+    for rows in (20_000, 1_000_000, 3_000):
+        write_hdf5(kit_file(TASK, rows), fields, {})
+    *lines, run = out(capsys, "where", TASK).splitlines()
+    assert [line.split()[0] for line in lines] == ["-", "-", "found", "found", "found"]
+    assert lines[2].endswith("(1,000,000 rows): profile paper")
+    assert lines[3].endswith("(20,000 rows): profile smoke")
+    assert lines[4].endswith("(3,000 rows)")
+    assert "the kit's of its profile (smoke 20,000, laptop 200,000, paper 1,000,000 rows)" in run
+    assert "finds nothing" in out(capsys, "where", "door-cloned-v1").splitlines()[-1]
 
 
 def test_where_says_what_to_do_when_nothing_is_there(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from o2okit.errors import UserError
@@ -18,6 +19,9 @@ def add_data_commands(actions: argparse._SubParsersAction) -> None:
     command.add_argument("task")
     command.add_argument("--rows", type=int, default=200_000, help="transitions (default 200,000)")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--switch", nargs="+", default=(), metavar="NAME", help="of AntMaze's recipe: stay, ..."
+    )
     command.set_defaults(command=_build)
 
     command = actions.add_parser(
@@ -88,8 +92,9 @@ def _build(args: argparse.Namespace) -> int:
 
     if args.rows < 2:
         raise UserError(f"--rows needs at least 2, the rows of one transition; got {args.rows}.")
-    path = build_kit(args.task, args.rows, seed=args.seed)
-    print(f"{path}\n`o2okit data show {args.task} --source kit` compares it with D4RL's.")
+    path = build_kit(args.task, args.rows, seed=args.seed, switches=args.switch)
+    source = shlex.join(["--source", str(path)])
+    print(f"{path}\n`o2okit data show {args.task} {source}` compares it with D4RL's.")
     return 0
 
 

@@ -1,12 +1,16 @@
 """The commands that compute: one cell, a kit dataset, a ladder; in the real environment."""
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from o2okit.cli import main
-from o2okit.data import policies
+from o2okit.data import kit, policies, sources
 from o2okit.training import behaviour
+from o2okit.training.obtain import build_kit
 
 
 @pytest.fixture(autouse=True)
@@ -50,13 +54,54 @@ def test_build_finds_what_it_has_built_and_refuses_another_seed(tmp_path, capsys
     assert main(command) == 0
     assert path.stat().st_mtime_ns == before
     assert main([*command, "--seed", "1"]) == 2
-    assert "collected with seed 0, not 1" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert f"`o2okit data show hopper-random-v2 --source {path}`" in captured.out
+    assert "collected with seed 0, not 1" in captured.err
+
+
+def test_a_switch_makes_another_file_that_no_run_takes_unnamed(tmp_path, capsys):
+    command = ["data", "build", "antmaze-umaze-v2", "--rows", "800"]
+    assert main([*command, "--switch", "stay", "legacy_cell"]) == 0
+    path = tmp_path / "data" / "kit-antmaze-umaze-v2-800-legacy_cell-stay.hdf5"
+    switches = sources.load("antmaze-umaze-v2", path).provenance["switches"]
+    assert {name for name, on in switches.items() if on} == {"stay", "legacy_cell"}
+    before = path.stat().st_mtime_ns
+    assert main([*command, "--switch", "legacy_cell", "stay"]) == 0
+    assert path.stat().st_mtime_ns == before
+    assert main(["data", "check", str(path)]) == 0
+    assert "800 rows, as antmaze-umaze-v2" in capsys.readouterr().out
+    assert not any(place.found for place in sources.where("antmaze-umaze-v2"))
+
+
+def test_one_process_builds_a_file_and_the_others_wait(tmp_path, monkeypatch, capsys):
+    built, begun, go_on = [], threading.Event(), threading.Event()
+
+    def slowly(*args, build=kit.build, **options):
+        built.append(args)
+        begun.set()
+        assert go_on.wait(60)
+        return build(*args, **options)
+
+    monkeypatch.setattr(kit, "build", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(build_kit, "hopper-random-v2", 2_000)
+        assert begun.wait(60)
+        second = pool.submit(build_kit, "hopper-random-v2", 2_000)
+        seen = ""
+        while "another process is building it" not in (seen := seen + capsys.readouterr().out):
+            assert not second.done()
+            time.sleep(0.01)
+        go_on.set()
+        assert first.result() == second.result() == sources.kit_file("hopper-random-v2", 2_000)
+    assert len(built) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["data", "build", "hopper-random-v2", "--rows", "1"], "at least 2"),
+        (["data", "build", "hopper-random-v2", "--seed", "-1"], "0 or more; got -1"),
+        (["data", "build", "hopper-random-v2", "--switch", "stay"], "unknown switch"),
         (["data", "build", "hopper"], "hopper"),
         (["data", "build", "walker2d-medium-v2"], "no behaviour policies for 'walker2d'"),
         (["data", "build", "pen-expert-v1"], "no recipe"),

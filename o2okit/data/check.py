@@ -56,7 +56,7 @@ def check(path: Path | str, task: str | None = None) -> Verdict:
 
 def _task_of(path: Path) -> Task | None:
     named = {file.name: task for task, file in FILES.items()}
-    kit = re.fullmatch(r"kit-(.+)-\d+\.hdf5", path.name)
+    kit = re.fullmatch(r"kit-(.+)-\d+(-[a-z_-]+)?\.hdf5", path.name)
     return TASKS.get(kit[1] if kit else named.get(path.name, ""))
 
 

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -95,9 +95,12 @@ def minari_folder() -> Path:
     return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
 
 
-def kit_file(task: str, rows: int) -> Path:
-    """Where the kit dataset of a task with so many rows lies, built or not."""
-    return kit_folder() / f"kit-{task}-{rows}.hdf5"
+def kit_file(task: str, rows: int, switches: Iterable[str] = ()) -> Path:
+    """Where the kit dataset of a task with so many rows lies, built or not.
+
+    One made with ``switches`` of its recipe has them in its name and is used only where it is named.
+    """
+    return kit_folder() / f"{'-'.join(('kit', task, str(rows), *sorted(set(switches))))}.hdf5"
 
 
 def where(task: str) -> list[Place]:

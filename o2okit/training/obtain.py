@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from o2okit.data import Dataset, kit, sources
+from o2okit.data import Dataset, hdf5, kit, sources
 from o2okit.errors import UserError
 from o2okit.streams import generator
 from o2okit.tasks import Task
@@ -45,11 +45,9 @@ def dataset(
         # What is found but damaged counts: `load` says what is wrong with it.
         others = [place for place in sources.where(task) if place.found and place.source != "kit"]
         if source == "kit" or not others:
-            made, outdated = _made(task, rows)
-            if not build and (made is None or outdated):
+            if not build and not _ready(task, sources.kit_file(task, rows)):
                 return stand_in(narrow, rows)
-            build_kit(task, rows)
-            source = sources.kit_file(task, rows)
+            source = build_kit(task, rows)
     data = sources.load(task, source)
     left_out = find_task(task).obs_size - narrow.obs_size
     return data.without_padding(left_out) if left_out else data
@@ -85,31 +83,65 @@ def stand_in(task: Task, stands_for: int) -> Dataset:
     )
 
 
-def _made(task: str, rows: int) -> tuple[Mapping[str, Any] | None, str]:
-    """How the kit's file of a task was made, ``None`` where there is none; why it is outdated, if it is."""
-    path = sources.kit_file(task, rows)
-    if not path.is_file():
-        return None, ""
-    made = sources.load_rows(task, path, first=2)[1].provenance
-    return made, kit.outdated(task, made)
-
-
-def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
+def build_kit(task: str, rows: int, *, seed: int = 0, switches: Collection[str] = ()) -> Path:
     """The kit dataset of a task in its place: built if it is missing or outdated, with progress.
 
-    Raises ``UserError`` where it can't be built, or is there with another seed.
+    Args:
+        task: its name.
+        rows: transitions.
+        seed: 0 or more.
+        switches: of the family's recipe (``kit.COLLECTIONS``); the file's name has them, so that it is
+            never taken for the task's.
+
+    Raises:
+        UserError: it can't be built, or is there with another seed; the seed is negative, a switch unknown.
     """
-    path = sources.kit_file(task, rows)
-    made, outdated = _made(task, rows)
-    if outdated:
-        print(f"{path.name}: {outdated}; collecting it again", flush=True)
-    elif made is not None:
-        if made.get("seed") != seed:
-            raise UserError(
-                f"{path} was collected with seed {made.get('seed')}, not {seed}. Move it away to "
-                "collect another."
-            )
-        return path
+    if seed < 0:
+        raise UserError(f"a seed must be 0 or more; got {seed}.")
+    kit.plan(task, switches)
+    path = sources.kit_file(task, rows, switches)
+    if not _ready(task, path, switches):
+        with _alone(path):
+            if not _ready(task, path, switches):  # nor has another process built it meanwhile
+                _collect(task, path, rows, seed, switches)
+    made = hdf5.provenance(path) or {}
+    if made.get("seed") != seed:
+        raise UserError(
+            f"{path} was collected with seed {made.get('seed')}, not {seed}. Move it away to collect another."
+        )
+    return path
+
+
+def _ready(task: str, path: Path, switches: Collection[str] = ()) -> bool:
+    """Whether the kit's file is there and what would be built now."""
+    return path.is_file() and not _outdated(task, path, switches)
+
+
+def _outdated(task: str, path: Path, switches: Collection[str]) -> str:
+    made = sources.load_rows(task, path, first=2)[1].provenance
+    return kit.outdated(task, made, **dict.fromkeys(switches, True))
+
+
+def _alone(path: Path) -> AcquireReturnProxy:
+    """A lock beside the file: one process builds it, others wait."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{path.name}: another process is building it; waiting", flush=True)
+            return lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"could not write {path}: {error.strerror or error}. Mend the folder's permissions; "
+            "O2OKIT_DATA_DIR moves the folder of datasets."
+        ) from error
+
+
+def _collect(task: str, path: Path, rows: int, seed: int, switches: Collection[str]) -> None:
+    if path.is_file():
+        print(f"{path.name}: {_outdated(task, path, switches)}; collecting it again", flush=True)
     progress = Progress(f"kit dataset {task}", rows)
     done = 0
 
@@ -118,10 +150,9 @@ def build_kit(task: str, rows: int, *, seed: int = 0) -> Path:
         done = min(done + new, rows - 1)  # whole episodes: the last ones overrun
         progress.update(done)
 
-    kit.build(task, rows, path, seed=seed, progress=tell)
+    kit.build(task, rows, path, seed=seed, progress=tell, **dict.fromkeys(switches, True))
     progress.update(rows)
     progress.close()
-    return path
 
 
 def why_not(task: str, source: str | Path = "auto") -> str:

@@ -125,7 +125,7 @@ def test_file_names_and_tasks_are_those_of_d4rl(tmp_path):
         name for name, file in FILES.items() if not urls[name].endswith(f"offline_rl/{file.path}")
     }
     assert wrong == set()
-    assert len(FILES) == 41
+    assert len(FILES) == 38
 
 
 # --- what we add ----------------------------------------------------------------------------------

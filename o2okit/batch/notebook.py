@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from filelock import FileLock, Timeout
 from papermill.exceptions import PapermillExecutionError
 
 from o2okit import paths
@@ -103,6 +104,24 @@ def _inherited(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """One process at a time executes a notebook to ``output``; who has the lock may take it again.
+
+    The lock is dropped with its process, however that ends.
+    """
+    lock = FileLock(output.with_suffix(".lock"), is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("another process executes this notebook; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None) -> Path:
     """Executes a section's notebook with ``values`` for its parameters.
 
@@ -141,7 +160,7 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
         "O2OKIT_RUNS": str(paths.runs().resolve()),
     }
     try:
-        with _inherited(**variables):
+        with alone(output), _inherited(**variables):
             papermill.execute_notebook(
                 str(path),
                 str(output),

@@ -14,10 +14,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from o2okit.batch.made import why_not_made
-from o2okit.batch.notebook import NotebookFailed, executed_path, run_notebook
+from o2okit.batch.notebook import NotebookFailed, alone, executed_path, run_notebook
 from o2okit.errors import UserError
 from o2okit.papers import study
 
@@ -45,18 +43,13 @@ def main(key: str, values: str, *options: str) -> int:
 def _execute(key: str, values: Mapping[str, Any], *, again: bool) -> int:
     output = executed_path(study(key, **values))
     output.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output.with_suffix(".lock"))  # dropped with this process, however it ends
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print("another process executes this notebook; waiting for it", flush=True)
-        lock.acquire()
-    # A study of its own: its datasets are gone when the kernel loads them.
-    reason = "asked for again" if again else why_not_made(study(key, **values))
-    if not reason:
-        return MADE
-    print(f"{key}: {reason}", flush=True)
-    run_notebook(key, values)
+    with alone(output):
+        # A study of its own: its datasets are gone when the kernel loads them.
+        reason = "asked for again" if again else why_not_made(study(key, **values))
+        if not reason:
+            return MADE
+        print(f"{key}: {reason}", flush=True)
+        run_notebook(key, values)
     return DONE
 
 

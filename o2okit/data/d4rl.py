@@ -98,7 +98,7 @@ def read(
         path: the file.
         task: the task or its name; its sizes are demanded.
         name: of the dataset; the file's name without its ending if it is not given.
-        source: ``d4rl`` or ``kit``.
+        source: ``d4rl``, ``kit`` or ``file``.
         mode: as in ``kept``.
         provenance: added to what the file says of itself.
 

@@ -16,14 +16,14 @@ from o2okit.errors import UserError
 FIELDS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """``N`` transitions in the order in which they were collected.
 
     Attributes:
         task: name of the task.
         name: name of the dataset; never D4RL's name for data that is not D4RL's.
-        source: ``d4rl``, ``minari`` or ``kit``.
+        source: ``d4rl``, ``minari``, ``kit``, or ``file`` for one that is none of these.
         observations, actions, rewards, next_observations: ``[N, ...]``.
         terminals: ``[N]`` bool, the episode ended for good: no bootstrap.
         timeouts: ``[N]`` bool, the episode was cut off: bootstrap from ``next_observations``.
@@ -50,6 +50,11 @@ class Dataset:
             raise UserError(
                 f"dataset {self.name!r}: all fields need the same length, at least 1; got {lengths}"
             )
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name}, source {self.source}: {len(self):,} transitions of {self.task})"
+        )
 
     def __len__(self) -> int:
         return len(self.rewards)

@@ -177,13 +177,13 @@ def load(
     place = find(task, source, rows)
     if place.source == "minari":
         return minari.read(place.path, task)
-    facts, name = {"file": str(place.path)}, None
-    if place.source == "d4rl":  # its name only for its data
+    facts, name, made = {"file": str(place.path)}, None, place.source
+    if made == "d4rl":  # its name only for its data
         named = str(source) not in SOURCES
         facts |= _verified(place.path, FILES.get(task), named=named)
         sound = facts["published"] or (facts["published"] is None and not named)
-        name = task if sound else f"file-{place.path.stem}"
-    return d4rl.read(place.path, task, name=name, source=place.source, mode=mode, provenance=facts)
+        name, made = (task, made) if sound else (f"file-{place.path.stem}", "file")
+    return d4rl.read(place.path, task, name=name, source=made, mode=mode, provenance=facts)
 
 
 def load_rows(

@@ -9,6 +9,7 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
+from filelock import FileLock, Timeout
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
@@ -16,6 +17,7 @@ import o2okit
 from o2okit import UserError
 from o2okit.batch.notebook import (
     NotebookFailed,
+    alone,
     declared_parameters,
     notebook_path,
     run_notebook,
@@ -384,3 +386,21 @@ def test_a_kernel_works_with_the_same_store_and_project_as_the_command(home, mon
     assert sorted(entry.name for entry in home.iterdir()) == ["elsewhere", "notebooks"]
     assert (os.environ["O2OKIT_HOME"], os.environ["O2OKIT_RUNS"]) == (".", "elsewhere")
     assert "O2OKIT_BATCH" not in os.environ
+
+
+def test_one_process_at_a_time_writes_a_notebook(home, tmp_path, monkeypatch):
+    """A single `o2okit run` beside a batch: two kernels must not write one file."""
+    write(home, code(PARAMETERS, "parameters"))
+    output, seen = tmp_path / "executed.ipynb", []
+
+    def execute(*args, **kw):
+        with pytest.raises(Timeout):
+            FileLock(output.with_suffix(".lock")).acquire(timeout=0)  # as another process would
+        seen.append(args)
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    with alone(output):  # a batch's worker holds it already
+        run_notebook(SECTION, {"profile": "smoke"}, output)
+    assert len(seen) == 1
+    with FileLock(output.with_suffix(".lock"), timeout=0):
+        pass  # given back

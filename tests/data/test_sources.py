@@ -158,7 +158,7 @@ def test_a_named_file_bears_d4rls_name_only_if_something_vouches_for_it(folders,
     task = "relocate-expert-v1"
     path = write(folders / "mine.hdf5", fields(obs=39, act=30))
     data = load(task, path)
-    assert (data.name, data.source, data.provenance["published"]) == ("file-mine", "d4rl", None)
+    assert (data.name, data.source, data.provenance["published"]) == ("file-mine", "file", None)
     record = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     sources.record_of(path).write_text(json.dumps(record))
     assert load(task, path).name == task

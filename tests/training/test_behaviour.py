@@ -121,7 +121,7 @@ def test_the_rungs_rise_and_hold_every_role():
 
 
 def test_a_training_without_snapshots_is_named(run, tmp_path):
-    empty = behaviour.training_run("hopper", 1_000, tmp_path)
+    empty = behaviour.training_run("hopper", 2_000, tmp_path)
     with pytest.raises(UserError, match="no snapshots yet"):
         behaviour.make_ladder(empty, {})
 

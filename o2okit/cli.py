@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("status", help="what the run store holds")
     command.set_defaults(command=_status)
 
-    command = commands.add_parser("report", help="write figures/REPORT.md")
+    command = commands.add_parser(
+        "report", help="write figures/REPORT.md and the matrix of the README"
+    )
     command.set_defaults(command=_report)
 
     command = commands.add_parser("claims", help="the claims of the papers and our verdicts")
@@ -144,13 +146,21 @@ def _status(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from o2okit import paths
     from o2okit.papers import overview, values
-    from o2okit.report.markdown import page
+    from o2okit.report.markdown import page, with_matrix
     from o2okit.training.store import write_atomically
 
     path = paths.figures("laptop") / "REPORT.md"
     text = page(values.PAPERS, overview.artefact_rows(), overview.ledger(), overview.records())
     write_atomically(path, text.encode())
     print(f"report: {path}")
+    readme = paths.home() / "README.md"
+    if readme.is_file():
+        old = new = readme.read_text(encoding="utf-8")
+        for paper in values.PAPERS:
+            new = with_matrix(new, paper, overview.matrix(paper))
+        if new != old:
+            write_atomically(readme, new.encode())
+            print(f"matrix: {readme}")
     return 0
 
 

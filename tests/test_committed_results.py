@@ -9,7 +9,7 @@ import pandas as pd
 from o2okit.papers import overview, values
 from o2okit.papers.gde import toy_maze
 from o2okit.report import datasets
-from o2okit.report.markdown import page
+from o2okit.report.markdown import page, with_matrix
 from o2okit.report.verdicts import claim_verdict
 from o2okit.tasks import tasks_of
 
@@ -36,6 +36,14 @@ def test_the_committed_report_is_that_of_the_committed_record():
     assert (FIGURES.parent / "REPORT.md").read_text() == text
     for record in overview.records().values():
         assert not any(commit.endswith("+") for commit in record["trained"]["commit"])
+
+
+def test_the_readmes_matrix_is_that_of_the_committed_records():
+    readme = (FIGURES.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert with_matrix(readme, "gde", overview.matrix("gde")) == readme, "run: o2okit report"
+    assert "the toy maze](notebooks/gde/toy_maze.ipynb)" in readme
+    assert "gde-36 supported" in readme
+    assert with_matrix("no marks", "gde", overview.matrix("gde")) == "no marks"
 
 
 def test_the_readme_states_the_committed_verdict():

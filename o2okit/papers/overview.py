@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,42 @@ def artefact_rows() -> pd.DataFrame:
     return pd.DataFrame(
         rows, columns=["paper", "section", "artefact", "caption", "status", "files"]
     )
+
+
+def matrix(paper: str) -> pd.DataFrame:
+    """One row per section of a paper: section (a link), artefacts, status, verdicts; for the README."""
+    artefacts, made = artefact_rows(), standing()
+    rows = []
+    for key, cls in STUDIES.items():
+        mine = artefacts[artefacts["section"] == key]
+        if not key.startswith(f"{paper}/"):
+            continue
+        record = made.get(key)
+        status = str(mine["status"].iloc[0])
+        if record and (other := record.get("stand_in")):
+            status += f"; {other} stands in"
+        rows.append(
+            {
+                "section": f"[{cls.title}](notebooks/{key}.ipynb)",
+                "artefacts": ", ".join(_numbers(mine["caption"])),
+                "status": status,
+                "verdicts": _verdicts(record),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _numbers(captions: Iterable[str]) -> list[str]:
+    """``Fig. 2a``, ``Table 1``: what the paper calls its artefacts; those of ours have no number."""
+    found = (re.match(r"(?:Fig|Table)s?\.? \w+", caption) for caption in captions)
+    return list(dict.fromkeys(match[0] for match in found if match))
+
+
+def _verdicts(record: Mapping[str, Any] | None) -> str:
+    """Of the paper's claims that a section judges; findings of ours are in the report."""
+    judged = {row["claim_id"]: row["verdict"] for row in record["claims"]} if record else {}
+    papers = {key: verdict for key, verdict in judged.items() if not key.startswith("o2okit:")}
+    return ", ".join(f"{key} {verdict}" for key, verdict in papers.items()) or "not run"
 
 
 def ledger(paper: str | None = None) -> pd.DataFrame:

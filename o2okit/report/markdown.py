@@ -7,6 +7,18 @@ from typing import Any
 
 import pandas as pd
 
+MATRIX = "<!-- matrix {paper} -->", "<!-- end of matrix {paper} -->"  # around it in the README
+
+
+def with_matrix(text: str, paper: str, matrix: pd.DataFrame) -> str:
+    """``text`` with the paper's matrix between its marks; as it is where it has none."""
+    first, last = (mark.format(paper=paper) for mark in MATRIX)
+    if first not in text or last not in text:
+        return text
+    before, rest = text.split(first, 1)
+    after = rest.split(last, 1)[1]
+    return f"{before}{first}\n{matrix.to_markdown(index=False)}\n{last}{after}"
+
 
 def page(
     papers: Mapping[str, str],

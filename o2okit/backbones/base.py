@@ -97,6 +97,7 @@ class Agent(Saved):
 
     Hyperparameters: ClassVar[type]
     version: ClassVar[int] = 1  # part of a run's id: raise it when a change alters results
+    shared: ClassVar[tuple[str, ...]] = ()  # per-run hyper-parameters that a cohort has to agree on
     needs_returns: ClassVar[bool] = False  # Monte-Carlo returns in the minibatch
     replay: ClassVar[str] = "mixed"  # what plain fine-tuning draws from (CORL)
     # What changes when fine-tuning begins, unless it is given.

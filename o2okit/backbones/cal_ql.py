@@ -36,17 +36,21 @@ class CalQL(CQL):
 
     Hyperparameters = CalQLHyperparameters
     version = 1
+    shared = (
+        "discount",
+        "reward_scale",
+        "reward_bias",
+    )  # of the returns, computed once for all runs
     needs_returns = True
     replay = "half"
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""
         super().build(seeds)
-        names = ("discount", "reward_scale", "reward_bias")
-        values = {tuple(run[name] for name in names) for run in self.hypers}
+        values = {tuple(run[name] for name in self.shared) for run in self.hypers}
         if len(values) > 1:
             raise UserError(
-                f"Cal-QL's returns are computed once for all runs of a cohort: {', '.join(names)} must "
+                f"Cal-QL's returns are computed once for all runs of a cohort: {', '.join(self.shared)} must "
                 f"agree between them; got {sorted(values)}. Train these settings one after the other."
             )
         (self.discount, self.scale, self.bias) = values.pop()

@@ -126,10 +126,10 @@ def curves(
         place.xaxis.set_major_locator(MaxNLocator(5))
         place.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0].set_ylabel(_unit(tasks[0]) if column == "score" else column.replace("_", " "))
-    notes = ["a line per seed"] if per_seed else []
+    notes = ["a line per seed" if per_seed else "mean, shade: range over seeds"]
     notes += [f"running mean of {window} evaluations"] if window > 1 else []
     handles = [Line2D([], [], color=colours[entry], label=entry) for entry in entries]
-    return _finish(figure, title + (f" ({', '.join(notes)})" if notes else ""), handles)
+    return _finish(figure, f"{title} ({', '.join(notes)})", handles)
 
 
 def histories(

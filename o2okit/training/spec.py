@@ -258,7 +258,9 @@ class RunSpec:
         del shared["seed"]
         # Not the start itself but its kind: agents that differ in their counters can't be stacked.
         shared["start"] = self.start and self.start.cohort
-        shared["hyper"] = hyper.split(BACKBONES[self.backbone].Hyperparameters, shared["hyper"])[1]
+        agent = BACKBONES[self.backbone]
+        agreed = {name: shared["hyper"][name] for name in agent.shared}
+        shared["hyper"] = hyper.split(agent.Hyperparameters, shared["hyper"])[1] | agreed
         method = METHODS[self.method].Hyperparameters
         shared["method_hyper"] = hyper.split(method, shared["method_hyper"])[1]
         return _digest(shared)

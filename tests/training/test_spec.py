@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hosts import hopper_data
 
 from o2okit.backbones import DiscreteCQL
 from o2okit.data.maze import scripted
@@ -25,6 +26,7 @@ BASE = {
 
 ANT = {"task": "ant", "backbone": "sac", "phase": "online", "dataset": None, "replay": "online"}
 HOPPER = {"task": "hopper", "dataset": None, "replay": "online"}
+HOPPER_DATA = {"task": "hopper", "dataset": hopper_data(20)}
 WIDE = types.SimpleNamespace(name="wide", observations=np.zeros((1, 111)))
 
 
@@ -77,6 +79,13 @@ def test_a_run_without_an_update_is_refused(changes, words):
         spec(phase="online", **changes)
     assert words in str(error.value)
     assert spec(phase="online", **changes | {"steps": 5_001}).steps == 5_001
+
+
+def test_what_cal_ql_computes_once_for_all_runs_sets_cohorts_apart():
+    runs = [spec(backbone="cal-ql", hyper={"discount": d}, **HOPPER_DATA) for d in (0.9, 0.99)]
+    assert runs[0].cohort != runs[1].cohort
+    weights = [spec(backbone="cal-ql", hyper={"weight": w}, **HOPPER_DATA) for w in (1.0, 5.0)]
+    assert weights[0].cohort == weights[1].cohort
 
 
 def test_a_method_whose_change_is_never_asked_for_is_refused(monkeypatch):

@@ -36,11 +36,8 @@ class CalQL(CQL):
 
     Hyperparameters = CalQLHyperparameters
     version = 1
-    shared = (
-        "discount",
-        "reward_scale",
-        "reward_bias",
-    )  # of the returns, computed once for all runs
+    # Of the returns, which are computed once for all runs.
+    shared = ("discount", "reward_scale", "reward_bias")
     needs_returns = True
     replay = "half"
 

@@ -196,7 +196,7 @@ def test_a_report_before_any_run_says_what_to_run(capsys, home):
     report = home / "figures" / "REPORT.md"
     assert capsys.readouterr().out == f"report: {report}\n"
     text = report.read_text()
-    assert f"Claims: {len(values.claims())} not run." in text
+    assert f"Claims of the papers: {len(values.claims())} not run. Findings of ours: none." in text
     assert f"`{SECTION}` was not run yet: `o2okit run {SECTION}`." in text
     assert [title for title in values.PAPERS.values() if f"## {title}\n" not in text] == []
 
@@ -239,6 +239,7 @@ def run_folder(store, name, **result):
         "phase": "online",
         "seed": 4,
         "steps": 20_000,
+        "start": {"phase": "offline"},
     }
     (folder / "spec.json").write_text(json.dumps(spec))
     if result:
@@ -263,10 +264,10 @@ def test_status_tells_finished_diverged_running_and_interrupted_runs_apart(capsy
         assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert ": 1.2 MB" in out
-    counts = "toy-maze dqn+rnd online: 1 diverged, 2 finished, 1 interrupted, 1 running"
+    counts = "toy-maze dqn rnd online: 1 diverged, 2 finished, 1 interrupted, 1 running"
     assert counts in out
-    assert "d  toy-maze dqn+rnd online, seed 4: interrupted at 0 of 20,000" in out
-    assert "e  toy-maze dqn+rnd online, seed 4: running at 0 of 20,000" in out
+    assert "d  toy-maze dqn rnd online, seed 4: interrupted at 0 of 20,000" in out
+    assert "e  toy-maze dqn rnd online, seed 4: running at 0 of 20,000" in out
 
 
 def test_status_does_not_stumble_over_a_file_that_is_replaced_meanwhile(capsys, home, monkeypatch):

@@ -99,7 +99,7 @@ def test_cells_carry_our_scores_and_the_published_values(study):
 
 def test_scores_follow_the_papers_statistic_and_offline_is_the_last_agent(study):
     curves = [study.curve(HOPPER, e.GDE, seed)["score"] for seed in study.seeds]
-    assert study.scores(HOPPER, e.GDE).tolist() == [curve.tail(10).mean() for curve in curves]
+    assert study.scores(HOPPER, e.GDE).tolist() == [curve[1:].tail(10).mean() for curve in curves]
     before = [study.curve(HOPPER, e.OFFLINE, seed)["score"] for seed in study.seeds]
     assert study.scores(HOPPER, e.OFFLINE).tolist() == [curve.iloc[-1] for curve in before]
     assert all(len(curve) > 1 for curve in before)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,21 @@ Fields = dict[str, np.ndarray]
 def side_by_side(rows: int) -> int:
     """How many environments collect ``rows``."""
     return max(1, min(MOST, rows // SHARE))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread, for policies that act step by step.
+
+    One of this size gains nothing from a second thread; beside another busy process, waiting for one at
+    every step makes it many times as slow.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def roll_out(
@@ -47,14 +63,8 @@ def roll_out(
     Raises:
         UserError: an action is not finite.
     """
-    threads = torch.get_num_threads()
-    # A policy of this size gains nothing from a second thread; beside another busy process, waiting for
-    # one at every step makes this many times as slow.
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _steps(env, act, -(-rows // env.num_envs), infos, progress)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _steps(

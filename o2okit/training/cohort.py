@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from o2okit.backbones import BACKBONES
 from o2okit.data import Batch, Dataset, Replay
 from o2okit.data.returns import best_episodes
+from o2okit.data.rollout import one_thread
 from o2okit.methods import METHODS, Naive
 from o2okit.streams import Draws, Streams
 from o2okit.tasks import Key, Task
@@ -204,6 +205,7 @@ class Cohort:
         self.method.prepare(self.specs[0].dataset)
 
 
+@one_thread()
 def evaluate(
     method: Naive,
     task: Task,

@@ -192,6 +192,23 @@ def test_evaluations_start_afresh_or_always_the_same(starts):
     assert not returns[0] & returns[1], "each run has its own starts"
 
 
+def test_an_evaluation_waits_for_no_second_thread(data, monkeypatch):
+    """Beside another busy process, a second thread makes single steps many times as slow."""
+    cohort, seen = Cohort([spec("td3", 0, data)]), []
+    greedy = cohort.agent.greedy
+    monkeypatch.setattr(
+        cohort.agent, "greedy", lambda obs: (seen.append(torch.get_num_threads()), greedy(obs))[1]
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        cohort.evaluate()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+
+
 def test_the_best_episodes_alone_are_preloaded(data):
     """Replay ``part`` (specs/ocr_cft.md 2.8): one buffer, with a part of the dataset."""
     cohort = Cohort([spec("td3", 0, data, replay="part", part_episodes=3)])

@@ -30,7 +30,7 @@ from o2okit.backbones.cql import CQL, CQLHyperparameters
 from o2okit.data import Batch
 from o2okit.errors import UserError
 from o2okit.hyper import static
-from o2okit.nn import Adam, Policy, TanhGaussianPolicy, mean_per_run
+from o2okit.nn import Adam, TanhGaussianPolicy, mean_per_run
 from o2okit.nn.distributions import EDGE, tanh_normal_sample
 from o2okit.streams import Draws
 
@@ -83,10 +83,6 @@ class MomentMatchedPolicy(TanhGaussianPolicy):
         # The mean of the variances and the variance of the means: no difference of large numbers.
         variance = variances.mean(1) + (means - mean[:, None]).square().mean(1)
         return mean, (0.5 * variance.log()).clamp(-20, 2)
-
-    def copy_from(self, other: Policy, where: Tensor | None = None) -> None:
-        """As ``Policy.copy_from``."""
-        super().copy_from(other, where if where is None else where.repeat_interleave(self.members))
 
 
 class CQLEnsemble(ActorCritic):

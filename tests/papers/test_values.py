@@ -8,25 +8,32 @@ from o2okit.errors import UserError
 from o2okit.papers import values
 
 PUBLISHED = Path(values.__file__).parent / "published"
-ORIGINAL = Path(__file__).parents[3] / "shared" / "published"
-FILES = [
-    "README.md",
-    "claims.csv",
-    "d4rl_datasets.csv",
-    "hyperparameters.csv",
-    "scores.csv",
-    "totals.csv",
-]
+SHIPPED = {
+    "published": [
+        "README.md",
+        "claims.csv",
+        "d4rl_datasets.csv",
+        "hyperparameters.csv",
+        "scores.csv",
+        "totals.csv",
+    ],
+    "specs": ["gde.md", "ocr_cft.md", "qcse.md", "samg.md", "tasks.md"],
+}
+ORIGINALS = Path(__file__).parents[3] / "shared"
 
 
-def test_only_data_is_shipped():
-    assert sorted(path.name for path in PUBLISHED.iterdir()) == FILES
+@pytest.mark.parametrize("folder", SHIPPED)
+def test_only_data_is_shipped(folder):
+    assert sorted(path.name for path in (PUBLISHED.parent / folder).iterdir()) == SHIPPED[folder]
 
 
-@pytest.mark.skipif(not ORIGINAL.is_dir(), reason="no folder with the originals beside this one")
-@pytest.mark.parametrize("name", FILES)
-def test_shipped_files_are_the_originals(name):
-    assert (PUBLISHED / name).read_bytes() == (ORIGINAL / name).read_bytes()
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason="no folder with the originals beside this one")
+@pytest.mark.parametrize(
+    ("folder", "name"), [(folder, name) for folder, names in SHIPPED.items() for name in names]
+)
+def test_shipped_files_are_the_originals(folder, name):
+    shipped, original = (root / folder / name for root in (PUBLISHED.parent, ORIGINALS))
+    assert shipped.read_bytes() == original.read_bytes()
 
 
 def test_papers_are_those_of_the_files_in_our_order():

@@ -100,13 +100,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _values(args: argparse.Namespace) -> dict[str, Any]:
     """The notebooks' parameters as they were typed."""
-    from o2okit.papers.parameters import parse
+    from o2okit.papers.parameters import typed
 
-    values = {}
-    for name, text in args.parameter:
-        if name in values:
-            raise UserError(f"parameter {name!r} is given twice.")
-        values[name] = parse(text)
+    values = typed(args.parameter, "parameter")
     if args.profile is not None:
         if "profile" in values:
             raise UserError("profile is given twice: with --profile and with -p.")

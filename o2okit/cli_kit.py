@@ -63,14 +63,15 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--replay", help="online, mixed, half or part; default: the method's, else the backbone's"
     )
+    _add_pairs(command, "--method-hyper", "a hyper-parameter of the method")
     command.add_argument("--offline-steps", type=int, help="updates; default: the profile's")
-    command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
+    _add_online(command)
     command.set_defaults(command=_finetune)
 
     command = commands.add_parser("scratch", help="train online without data")
     _add_cell(command, data=False)
     command.add_argument("backbone", nargs="*", default=["sac"], help="default: sac")
-    command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
+    _add_online(command)
     command.set_defaults(command=_scratch)
 
 
@@ -85,6 +86,23 @@ def _add_cell(command: argparse.ArgumentParser, *, data: bool = True) -> None:
     if data:
         command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    _add_pairs(command, "--hyper", "a hyper-parameter of the backbone")
+
+
+def _add_online(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
+    command.add_argument("--updates-per-step", type=int, default=1, help="default: 1")
+
+
+def _add_pairs(command: argparse.ArgumentParser, flag: str, what: str) -> None:
+    command.add_argument(
+        flag,
+        nargs=2,
+        metavar=("NAME", "VALUE"),
+        action="append",
+        default=[],
+        help=f"{what} that differs from its own; may be given again",
+    )
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -135,6 +153,7 @@ def _pretrain(args: argparse.Namespace) -> int:
 
 def _finetune(args: argparse.Namespace) -> int:
     from o2okit import experiment
+    from o2okit.papers.parameters import typed
 
     result = experiment.finetune(
         args.task,
@@ -143,6 +162,8 @@ def _finetune(args: argparse.Namespace) -> int:
         steps=args.steps,
         offline_steps=args.offline_steps,
         replay=args.replay,
+        method_hyper=typed(args.method_hyper, "--method-hyper"),
+        updates_per_step=args.updates_per_step,
         **_common(args),
     )
     return _write(result, f"{args.task}.{args.backbone}.{args.method}")
@@ -151,13 +172,22 @@ def _finetune(args: argparse.Namespace) -> int:
 def _scratch(args: argparse.Namespace) -> int:
     from o2okit import experiment
 
-    result = experiment.scratch(args.task, args.backbone, steps=args.steps, **_common(args))
+    result = experiment.scratch(
+        args.task,
+        args.backbone,
+        steps=args.steps,
+        updates_per_step=args.updates_per_step,
+        **_common(args),
+    )
     return _write(result, f"{result.task}.{'-'.join(args.backbone)}.scratch")
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:
+    from o2okit.papers.parameters import typed
+
     names = ("seeds", "profile", "eval_every", "ant_obs", "source", "device")
-    return {name: getattr(args, name) for name in names if hasattr(args, name)}
+    given = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    return given | {"hyper": typed(args.hyper, "--hyper")}
 
 
 def _write(result: Result, name: str) -> int:

@@ -85,6 +85,7 @@ def finetune(
     replay: str | None = None,
     hyper: Mapping[str, Any] | None = None,
     method_hyper: Mapping[str, Any] | None = None,
+    updates_per_step: int = 1,
     eval_every: int | None = None,
     ant_obs: int = 111,
     source: str | Path = "auto",
@@ -100,6 +101,7 @@ def finetune(
         replay: ``online``, ``mixed``, ``half`` or ``part`` (``RunSpec``); default: the method's authors',
             else the backbone's.
         method_hyper: hyper-parameters of the method.
+        updates_per_step: gradient updates per environment step.
 
     Raises:
         UserError: a name or a value is wrong, or there is no dataset.
@@ -120,6 +122,7 @@ def finetune(
                 amounts.online_steps if steps is None else steps,
                 replay=replay,
                 method_hyper={**amounts.method_hyper.get(name, {}), **(method_hyper or {})},
+                updates_per_step=updates_per_step,
                 eval_every=every if eval_every is None else eval_every,
                 eval_episodes=episodes,
             )
@@ -138,6 +141,7 @@ def scratch(
     profile: str | None = None,
     steps: int | None = None,
     hyper: Mapping[str, Any] | None = None,
+    updates_per_step: int = 1,
     eval_every: int | None = None,
     ant_obs: int = 111,
     device: str = "auto",
@@ -149,6 +153,7 @@ def scratch(
     Args:
         task, backbone, seeds, profile, hyper, eval_every, ant_obs, device: as for ``pretrain``.
         steps: environment steps; default: the profile's. The first ones are random.
+        updates_per_step: gradient updates per environment step.
 
     Raises:
         UserError: a name or a value is wrong, nothing would be learnt, or the task has no score to compare.
@@ -166,6 +171,7 @@ def scratch(
             seed,
             random_steps=amounts.random_steps,
             hyper=hyper,
+            updates_per_step=updates_per_step,
             ant_obs=ant_obs,
             eval_every=every if eval_every is None else eval_every,
             eval_episodes=episodes,

@@ -214,7 +214,8 @@ class Result:
             "runs": {run.spec.id: run.spec.describe() for run in self.runs},
             "diverged": self.diverged,
             "trained": {
-                key: sorted({str(each[key]) for each in where}) for key in ("commit", "device")
+                key: sorted({str(each.get(key)) for each in where})
+                for key in ("commit", "device", "bfloat16")
             },
         }
         artefacts.write_record(folder / f"{name}.json", record)
@@ -233,6 +234,8 @@ class Result:
             for phase, each in steps.items()
             if each
         )
+        if many := {run.spec.updates_per_step for run in self.runs} - {1}:
+            amounts += f", {' or '.join(map(str, sorted(many)))} updates per step"
         source = f"data {data.name} (source: {data.source})" if data else "no data, from scratch"
         text = f"{source} · profile {self.profile}, steps: {amounts} · seeds {seeds}"
         return text + (f" · {len(self.diverged)} RUNS DIVERGED" if self.diverged else "")

@@ -13,8 +13,8 @@ Numbered departures from the paper:
     2. max-target backup (Cal-QL's code); ``max_backup=False`` takes one sample.
     3. Fixed weight by default (specs/qcse.md 3, Gym); ``gap`` > 0 turns the multiplier on (AntMaze 0.8).
     4. All losses are evaluated at the same, old parameters (Cal-QL's code); CORL steps one after the other.
-    5. Where the processor has matrix units for bfloat16, the critics' products run in it
-       (``o2okit.nn.precision``). Relative error of a fresh agent's loss 1e-7, of its gradient 1.3 %.
+    5. Where the processor has units for bfloat16, the critics' products between hidden layers run in it
+       (``o2okit.nn.precision``). Relative error of a fresh agent's loss XXX, of its gradient XXX.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.nn import Adam, Stacked, StackedMLP
 from o2okit.nn.distributions import EDGE, tanh_normal_sample
-from o2okit.nn.precision import bfloat16_is_fast
 from o2okit.streams import Draws
 
 MAX_MULTIPLIER = 1e6
@@ -66,7 +65,6 @@ class CQL(SAC):
         super().build(seeds)
         self.log_multiplier = Stacked([np.ones((self.runs, 1))], device=self.device)
         self.multiplier_adam = Adam([self.log_multiplier], self.hyper.multiplier_lr)
-        self.half = bfloat16_is_fast(self.device)
 
     def make_networks(self, seeds: Sequence[int]) -> None:
         """Orthogonal weights, a nearly silent output layer, zero biases (specs/qcse.md 3)."""
@@ -91,7 +89,7 @@ class CQL(SAC):
         runs, rows, n, _ = actions.shape
         obs = obs[:, :, None].expand(-1, -1, n, -1)
         x = torch.cat([obs, actions], dim=-1).view(runs, rows * n, -1)
-        return critic(x, half=self.half, **kind).view(runs, -1, rows, n)
+        return critic(x, many=True, **kind).view(runs, -1, rows, n)
 
     # --- losses -----------------------------------------------------------------------------------
     @torch.no_grad()

@@ -4,6 +4,9 @@ PyTorch's own graph of the same products needs a node, a copy and several small 
 gradient of all parameters goes straight into one tensor, and the hidden layers' memory is used again.
 
 Large batches (CQL's) pass through the network in parts that fit into the processor's cache.
+
+With ``half`` the products between hidden layers, nearly all of the work, run in bfloat16. The first layer,
+which sees observations, and the last, whose output is a value or an action, stay in float32.
 """
 
 from __future__ import annotations
@@ -15,7 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = 256  # of a part; measured on an AVX2 processor: 256 are best, all at once take 1.1 times as long
+# Rows of a part. In float32 256 are best (AVX2; all at once take 1.1 times as long); in bfloat16, which has
+# half the bytes, 1,024 (AVX512-BF16; 256 take 1.1 times as long).
+ROWS = {False: 256, True: 1024}
+# Outputs up to this width are computed transposed: a product that yields a few columns takes several times as
+# long as one that yields as few rows (MKL; at width 16 no longer).
+NARROW = 12
 
 Layers = list[tuple[Tensor, Tensor]]
 
@@ -45,10 +53,11 @@ class Products(torch.autograd.Function):
         """
         layers = network.layers(only)
         if half:
-            x, layers = x.bfloat16(), [(w.bfloat16(), b.bfloat16()) for w, b in layers]
+            hidden = [(w.bfloat16(), b.bfloat16()) for w, b in layers[1:-1]]
+            layers = [layers[0], *hidden, *layers[max(1, len(layers) - 1) :]]
         if network.one_hot:
             x = x + network.first_row
-        rows = x.shape[1] if x.device.type == "cuda" else ROWS
+        rows = x.shape[1] if x.device.type == "cuda" else ROWS[half]
         keep = any(ctx.needs_input_grad)
         outputs, hidden = [], []
         for part in _parts(x, rows):
@@ -61,8 +70,7 @@ class Products(torch.autograd.Function):
         if keep:
             ctx.network, ctx.layers, ctx.rows = network, layers, rows
             ctx.save_for_backward(x, flat, *(h for activations in hidden for h in activations))
-        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-        return output.float()
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -77,7 +85,9 @@ class Products(torch.autograd.Function):
             gradient = torch.empty_like(flat)
             gradient[flat.numel() - network.padding :].zero_()
             gradients = network.layer_views(gradient)
-        grad = grad.to(layers[0][0].dtype).contiguous()
+        grad = grad.contiguous()
+        # A product with a transposed bfloat16 matrix makes a copy of it first: once, not for every part.
+        layers = [(w.mT.contiguous().mT if w.dtype == torch.bfloat16 else w, b) for w, b in layers]
         depth, to_x = len(layers) - 1, []
         parts = zip(_parts(x, ctx.rows), _parts(grad, ctx.rows), strict=True)
         for number, (below, above) in enumerate(parts):
@@ -91,7 +101,7 @@ class Products(torch.autograd.Function):
         _give(hidden)
         if wants_x:
             to_x = to_x[0] if len(to_x) == 1 else torch.cat(to_x, dim=1)
-        return to_x.float() if wants_x else None, gradient, None, None, None
+        return to_x if wants_x else None, gradient, None, None, None
 
 
 def _parts(x: Tensor, rows: int) -> Sequence[Tensor]:
@@ -100,18 +110,21 @@ def _parts(x: Tensor, rows: int) -> Sequence[Tensor]:
 
 
 def _upwards(x: Tensor, layers: Layers, one_hot: bool) -> tuple[Tensor, list[Tensor]]:
-    """(output, activations of the hidden layers) of some rows."""
+    """(output, activations of the hidden layers, each as the next layer's product takes it) of some rows."""
     size, h, hidden = (layers[0][0].shape[0], x.shape[1]), x, []
     for number, (weight, bias) in enumerate(layers):
         if number:
-            hidden.append(h.relu_())
+            before, h = h, _as(weight, h.relu_())
+            hidden.append(h)
+            if h is not before:
+                _give([before])
         width = weight.shape[-1]
         last = number == len(layers) - 1  # the caller keeps the output
         into = None if last else _take(*size, width, like=weight)
         if number == 0 and one_hot:
             h = torch.add(F.embedding(x, weight.view(-1, width)), bias, out=into)
-        elif width == 1:
-            h = torch.baddbmm(bias, h, _twice(weight))[..., :1]
+        elif last and width <= NARROW:
+            h = torch.baddbmm(bias.mT, _rows(weight), h.mT)[:, :width].mT.contiguous()
         else:
             h = torch.baddbmm(bias, h, weight, out=into)
     return h, hidden
@@ -130,14 +143,17 @@ def _downwards(
     used = []
     for number in range(len(layers) - 1, -1, -1):
         weight, below = layers[number][0], activations[number]
+        if grad.dtype != weight.dtype:
+            grad = _as(weight, grad)
+            used.append(grad)
         if gradients is not None:
             into, bias_into = gradients[number]
             if number == 0 and one_hot:
                 count = weight.shape[0] * weight.shape[1]
                 product = torch.ops.aten.embedding_dense_backward(grad, below, count, -1, False)
                 product = product.view_as(into)
-            elif weight.shape[-1] == 1:
-                product = torch.bmm(below.mT, _twice(grad))[..., :1]
+            elif number == len(layers) - 1 and weight.shape[-1] <= NARROW:
+                product = torch.bmm(_rows(grad), below)[:, : weight.shape[-1]].mT
             elif grad.dtype == into.dtype:
                 torch.baddbmm(into, below.mT, grad, beta=float(add), out=into)
                 product = None
@@ -157,17 +173,23 @@ def _downwards(
     return grad
 
 
+def _as(weight: Tensor, x: Tensor) -> Tensor:
+    """``x`` in the precision of a layer's product: itself, or a copy in a buffer."""
+    return x if x.dtype == weight.dtype else _take(*x.shape, like=weight).copy_(x)
+
+
 def _sum_of_rows(grad: Tensor) -> Tensor:
     """``[N, B, k]`` -> ``[N, 1, k]``, summed as several would be: a lone sum rounds differently."""
     rows = grad.expand(2, -1, -1) if grad.shape[0] == 1 else grad
     return rows.sum(1, keepdim=True, dtype=torch.float32)[: grad.shape[0]]
 
 
-def _twice(column: Tensor) -> Tensor:
-    """``[N, k, 1]`` as ``[N, k, 2]``: a product with a vector takes another path for one network than for
-    several, and rounds differently; a product with a matrix does not.
+def _rows(columns: Tensor) -> Tensor:
+    """``[N, k, n]`` as ``[N, n, k]``, one column as two equal rows: a product with a vector takes another
+    path for one network than for several, and rounds differently; a product with a matrix does not.
     """
-    return column.expand(-1, -1, 2).contiguous()
+    rows = columns.mT
+    return (rows.expand(-1, 2, -1) if rows.shape[1] == 1 else rows).contiguous()
 
 
 _free: dict[tuple, list[Tensor]] = {}

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from o2okit.errors import unknown
 from o2okit.nn.distributions import LANES
+from o2okit.nn.precision import bfloat16
 from o2okit.nn.products import Products
 from o2okit.streams import generator
 
@@ -173,11 +174,14 @@ class StackedMLP(Stacked):
             values += stacked if members else [part[:, 0] for part in stacked]
         super().__init__(values, device=device, trainable=trainable)
         self.layer_weights = self.layer_views(self.flat)
+        self.half, self.half_if_many = (
+            bfloat16(device) in kinds for kinds in (("all",), ("all", "many"))
+        )
         if one_hot:
             self.first_row = torch.arange(self.runs, device=device)[:, None] * self.sizes[0]
 
     def __call__(
-        self, x: Tensor, *, frozen: bool = False, only: int | None = None, half: bool = False
+        self, x: Tensor, *, frozen: bool = False, only: int | None = None, many: bool = False
     ) -> Tensor:
         """``[R, B]`` indices (one-hot) or ``[R, B, in]`` values -> ``[R, B, out]`` (or ``[R, E, B, out]``).
 
@@ -187,7 +191,8 @@ class StackedMLP(Stacked):
             x: the input.
             frozen: the gradient goes to ``x`` alone, as an actor's loss needs it of a critic.
             only: the one member that is evaluated (frozen); the output has no axis for members then.
-            half: products in bfloat16; parameters, their gradient and the output stay float32.
+            many: there are many rows per transition: products between hidden layers may run in bfloat16
+                (``o2okit.nn.precision``). Parameters, their gradient and the output stay float32.
         """
         members, runs = self.members, self.runs
         if only is not None:
@@ -200,6 +205,7 @@ class StackedMLP(Stacked):
         if single:
             x = x.expand(-1, 2, *x.shape[2:])
         frozen = frozen or not torch.is_grad_enabled()
+        half = self.half_if_many if many else self.half
         h = Products.apply(x, self.flat.detach() if frozen else self.flat, self, only, half)
         if single:
             h = h[:, :1]

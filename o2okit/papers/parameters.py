@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,3 +121,16 @@ def parse(text: str) -> Any:
             return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
+
+
+def typed(pairs: Iterable[tuple[str, str]], kind: str) -> dict[str, Any]:
+    """Names and values as they were typed at the command line.
+
+    Raises ``UserError`` for a name that is given twice; ``kind`` says what it is the name of.
+    """
+    values: dict[str, Any] = {}
+    for name, text in pairs:
+        if name in values:
+            raise UserError(f"{kind} {name!r} is given twice.")
+        values[name] = parse(text)
+    return values

@@ -20,7 +20,7 @@ from o2okit.backbones import BACKBONES
 from o2okit.data import Batch
 from o2okit.data.replay import split_rows
 from o2okit.errors import UserError
-from o2okit.nn.precision import bfloat16_is_fast
+from o2okit.nn.precision import bfloat16
 from o2okit.nn.products import release_buffers
 from o2okit.revision import commit
 from o2okit.training.cohort import Cohort
@@ -270,7 +270,7 @@ def environment(device: torch.device | str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "packages": {name: _version(name) for name in names},
-        "bfloat16": bfloat16_is_fast(device),
+        "bfloat16": bfloat16(device),
         "device": gpu or f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads)",
     }
 

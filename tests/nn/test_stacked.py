@@ -223,18 +223,63 @@ def test_a_second_backward_pass_is_refused():
         torch.autograd.grad(loss, stack.flat)
 
 
-def test_bfloat16_is_close_and_gives_float32():
-    """Relative error of output and gradient: about 2^-8 per product."""
-    stack = StackedMLP((0,), (23, 256, 256, 1), members=2, name="q")
-    x = torch.randn(1, 512, 23)
-    exact, rough = stack(x), stack(x, half=True)
-    assert rough.dtype == torch.float32
-    assert 0 < ((rough - exact).norm() / exact.norm()).item() < 0.02
-    gradients = [
-        torch.autograd.grad(stack(x, half=half).square().mean(), stack.flat)[0]
-        for half in (False, True)
-    ]
-    assert ((gradients[1] - gradients[0]).norm() / gradients[0].norm()).item() < 0.02
+@pytest.mark.parametrize(
+    ("mode", "many", "rough"),
+    [("0", True, False), ("1", False, False), ("1", True, True), ("all", False, True)],
+)
+@pytest.mark.parametrize("sizes", [(23, 256, 256, 1), (17, 256, 256, 256, 20), (5, 256, 2)])
+def test_bfloat16_rounds_products_between_hidden_layers_alone(
+    sizes, mode, many, rough, monkeypatch
+):
+    """Relative error of output and gradient: about 2^-8 per product; without hidden products none."""
+
+    def results(mode):
+        monkeypatch.setenv("O2OKIT_BFLOAT16", mode)
+        stack = StackedMLP((0,), sizes, members=2, name="q")
+        out = stack(torch.linspace(-2, 2, 1500 * sizes[0]).view(1, 1500, sizes[0]), many=many)
+        return out, torch.autograd.grad(out.square().mean(), stack.flat)[0]
+
+    for exact, ours in zip(results("0"), results(mode), strict=True):
+        assert ours.dtype == torch.float32
+        error = ((ours - exact).norm() / exact.norm()).item()
+        if rough and len(sizes) > 3:
+            assert 0 < error < 0.02
+        else:
+            assert error < 1e-6  # the parts of a batch are others
+
+
+@pytest.mark.parametrize("sizes", [(23, 256, 256, 1), (17, 256, 256, 12)])
+def test_bfloat16_gives_a_run_the_same_bits_in_every_cohort(sizes, monkeypatch):
+    monkeypatch.setenv("O2OKIT_BFLOAT16", "all")
+    x = torch.randn(3, 256, sizes[0], generator=torch.Generator().manual_seed(0))
+
+    def results(seeds, x):
+        stack = StackedMLP(seeds, sizes, members=2, name="q")
+        out = stack(x)
+        return out, stack.pack(
+            torch.autograd.grad(out.square().mean((1, 2, 3)).sum(), stack.flat)[0]
+        )
+
+    for together, alone in zip(results((0, 1, 2), x), results((1,), x[1:2]), strict=True):
+        assert (together[1] == alone[0]).all()
+
+
+def test_a_misspelt_precision_is_refused(monkeypatch):
+    monkeypatch.setenv("O2OKIT_BFLOAT16", "yes")
+    with pytest.raises(UserError, match="must be one of auto, 0, 1, all; got 'yes'"):
+        StackedMLP((0,), (2, 2, 2), name="q")
+
+
+@pytest.mark.parametrize("width", [1, 2, 6, 12, 13])
+def test_narrow_outputs(width):
+    """Computed transposed up to a width; an output of one column is two equal rows."""
+    stack = StackedMLP(SEEDS, (9, 16, width), members=2, name="q")
+    x = torch.randn(3, 5, 9)
+    out = stack(x)
+    assert out.shape == (3, 2, 5, width)
+    assert out.is_contiguous()
+    for run, member in ((0, 0), (2, 1)):
+        assert torch.allclose(out[run, member], plain(stack, x[run], run, member), atol=1e-6)
 
 
 @pytest.mark.parametrize("initialiser", ["orthogonal", "xavier"])

@@ -42,6 +42,12 @@ def static(default: Any, symbol: str, source: str, *, low: float = 0.0, high: fl
     return dataclasses.field(default=default, metadata=meta)
 
 
+def choice(default: str, *others: str, source: str):
+    """A hyper-parameter that is one of some names; the whole cohort shares it."""
+    meta = {"per_run": False, "symbol": "", "source": source, "allowed": (default, *others)}
+    return dataclasses.field(default=default, metadata=meta)
+
+
 def complete(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with the defaults of ``cls`` filled in, checked.
 
@@ -58,6 +64,10 @@ def complete(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(field: dataclasses.Field, value: Any, owner: str) -> Any:
+    if allowed := field.metadata.get("allowed"):
+        if value not in allowed:
+            raise unknown(f"{owner}.{field.name}", value, allowed)
+        return value
     low, high = field.metadata["low"], field.metadata["high"]
     kind = type(field.default)
     if kind is bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -137,6 +138,15 @@ class Replay:
         self.priorities = Priorities(self.runs, self.offline, self.capacity, self.device)
         return self.priorities
 
+    @property
+    def next_row(self) -> int:
+        """Which of a run's own rows, counted from 0, the next transition is written to."""
+        return self._next
+
+    def own_index(self, places: Tensor) -> Tensor:
+        """Which of a run's own rows, counted from 0, stand at ``places`` ``[R, B]``; the dataset's are 0."""
+        return (places - self._base[:, None]).clamp(min=0)
+
     def add(self, transition: Batch, ended: Tensor | None = None) -> None:
         """Stores one transition per run.
 
@@ -194,6 +204,19 @@ class Replay:
     def online_places(self, u: Tensor) -> Tensor:
         """As ``places``, of the run's own rows alone."""
         return (u * self.online).long() + self._base[:, None]
+
+    def own_rows(self, n: int) -> tuple[int, int]:
+        """How many of ``n`` drawn rows are the run's own: at least, at most.
+
+        ``mixed`` leaves it to chance: six standard deviations about the mean, which one draw in a thousand
+        million exceeds.
+        """
+        if self.kind == "mixed":
+            share = self.online / max(len(self), 1)
+            spread = 6 * math.sqrt(n * share * (1 - share))
+            return max(int(n * share - spread), 0), min(math.ceil(n * share + spread), n)
+        own = {"offline": 0, "online": n, "half": n // 2}[self.kind]
+        return own, own
 
     def take(self, places: Tensor) -> Batch:
         """The transitions at given rows ``[R, B]``, n-step sums where the replay is for them."""

@@ -3,31 +3,39 @@
 from o2okit.methods.balanced_replay import BalancedReplay
 from o2okit.methods.base import Naive
 from o2okit.methods.bp_iql import BpIQL
+from o2okit.methods.constant_bonus import ConstantBonus
 from o2okit.methods.filter import Filter
 from o2okit.methods.gde import GDE
 from o2okit.methods.gde_discrete import DiscreteGDE
 from o2okit.methods.jsrl import JSRL
 from o2okit.methods.per import PER
 from o2okit.methods.pex import PEX
+from o2okit.methods.qcse import QCSE
 from o2okit.methods.qdagger import QDagger
 from o2okit.methods.reiql import ReIQL
 from o2okit.methods.rnd import RND
+from o2okit.methods.state_entropy import SE
 from o2okit.methods.temperature import Temperature
+from o2okit.methods.vcse import VCSE
 
 METHODS = {
     "naive": Naive,
     "balanced-replay": BalancedReplay,
     "bp-iql": BpIQL,
+    "const": ConstantBonus,
     "filter": Filter,
     "gde": GDE,
     "gde-discrete": DiscreteGDE,
     "jsrl": JSRL,
     "per": PER,
     "pex": PEX,
+    "qcse": QCSE,
     "qdagger": QDagger,
     "reiql": ReIQL,
     "rnd": RND,
+    "se": SE,
     "temperature": Temperature,
+    "vcse": VCSE,
 }
 
 __all__ = ["METHODS", "Naive"]

@@ -1,0 +1,163 @@
+"""What the bonuses of QCSE's paper have in common: r + λ tanh(b) for the run's own rows of a minibatch.
+
+The dataset's rows keep their rewards. Everything is decided per update: the replay holds rewards without
+bonus, so that a bonus always comes from the agent as it is (specs/qcse.md 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from o2okit.data import Batch, Replay
+from o2okit.hyper import per_run, static
+from o2okit.methods.base import Naive
+from o2okit.methods.neighbours import moments
+
+
+@dataclass(frozen=True)
+class IntrinsicHyperparameters:
+    """Defaults: specs/qcse.md 2."""
+
+    weight: float = per_run(1.0, "λ", "spec 2")
+    squash: bool = static(True, "", "spec 2: tanh; VCSE's code has none")
+    every: int = static(1, "n", "spec 2, updates between bonuses; the others have none", low=1)
+    reuse: bool = static(False, "", "spec 2: the others have a row's last bonus")
+    start: int = static(1_000, "", "spec 2, our decision: own rows before the first bonus")
+
+
+class Rows(NamedTuple):
+    """Rows of the run's own, ``[R, N]``: the queries first, then what was drawn beside them.
+
+    ``present``: whether a place holds a row that counts. ``pairs`` ``[R, Q, N]``: whether a query and a row
+    are two different ones. Observations and actions are as the losses see them.
+    """
+
+    obs: Tensor
+    action: Tensor
+    present: Tensor
+    pairs: Tensor
+
+
+class Intrinsic(Naive):
+    """Base class; arguments as for ``Naive``. A method adds ``bonus``.
+
+    Attributes:
+        queries: places ``[R, Q]`` in the minibatch that may hold own rows, all of these among them.
+        asked: which do, ``[R, Q]``.
+    """
+
+    Hyperparameters = IntrinsicHyperparameters
+    # All but BC, to whom rewards mean nothing.
+    backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql", "sac", "td3")
+
+    def attach(self, replay: Replay) -> None:
+        """As ``Naive.attach``; with ``reuse`` each own row has its last bonus."""
+        self.replay = replay
+        if self.hyper.reuse:
+            self.last = torch.zeros(self.runs, replay.capacity, device=self.device)
+            self.saved_tensors = ("last",)
+
+    def observe(self, reward: Tensor, ended: Tensor) -> None:
+        """The row that is written next has no bonus as yet."""
+        if self.hyper.reuse:
+            self.last[:, self.replay.next_row] = 0
+
+    def sample(self, replay: Replay) -> Batch:
+        """As ``Naive.sample``; remembers which rows they are."""
+        self.places = replay.places(self.draws.uniform("minibatch", self.agent.hyper.batch_size))
+        return replay.take(self.places)
+
+    # --- the bonus --------------------------------------------------------------------------------
+    def strength(self, batch: Batch) -> Tensor:
+        """Tanh(b) ``[R, Q]``, or b."""
+        raw = self.bonus(batch)
+        self.note("bonus_raw", raw)
+        return torch.tanh(raw) if self.hyper.squash else raw
+
+    def bonus(self, batch: Batch) -> Tensor:
+        """B ``[R, Q]`` of the queries; further metrics go to ``self.log``."""
+        raise TypeError(f"{type(self).__name__} defines no bonus")
+
+    def weights(self) -> Tensor:
+        """λ ``[R]``."""
+        return self.hyper.weight
+
+    @torch.no_grad()
+    def reward(self, batch: Batch) -> Tensor:
+        """The reward of the update, ``[R, B]``."""
+        self.task_reward, self.log = batch.reward, {}
+        if self.replay.online < self.hyper.start:
+            return batch.reward
+        due = self.agent.updates % self.hyper.every == 0
+        if not due and not self.hyper.reuse:
+            return batch.reward
+        # The queries' places in the minibatch; which are more than there are own rows is known of each run.
+        own = self.places >= self.replay.offline
+        _, most = self.replay.own_rows(own.shape[1])
+        self.queries = own.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+        self.asked = own.gather(1, self.queries)
+        number = self.replay.own_index(self.places.gather(1, self.queries))
+        if due:
+            bonus = torch.where(self.asked, self.strength(batch), 0.0)
+            self.note("bonus", bonus)
+            if self.hyper.reuse:
+                self.remember(number, bonus)
+        else:
+            bonus = torch.where(self.asked, self.last.gather(1, number), 0.0)
+        added = torch.zeros_like(batch.reward).scatter_(1, self.queries, bonus)
+        return batch.reward + self.weights()[:, None] * added
+
+    def remember(self, number: Tensor, bonus: Tensor) -> None:
+        """Writes the queries' bonuses ``[R, Q]`` to their rows ``[R, Q]``; copies of a row have the same.
+
+        Places in the minibatch that hold no own row write beside the rows.
+        """
+        spare = torch.cat([self.last, self.last[:, :1]], dim=1)
+        spare.scatter_(1, torch.where(self.asked, number, self.last.shape[1]), bonus)
+        self.last.copy_(spare[:, :-1])
+
+    def note(self, name: str, values: Tensor) -> None:
+        """Mean and standard deviation of what the queries have, ``[R, Q]``, as metrics."""
+        self.log[f"{name}_mean"], self.log[f"{name}_std"] = moments(values, self.asked)
+
+    def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
+        """No step of its own; the metrics."""
+        return self.log
+
+    # --- the reference set ------------------------------------------------------------------------
+    def rows(self, batch: Batch, size: int, only_drawn: bool = False) -> Rows:
+        """The queries, and so many own rows drawn beside them that there are ``size``.
+
+        A row counts once, however often it was drawn.
+
+        Args:
+            batch: the minibatch.
+            size: M; where there are more queries, they are the set.
+            only_drawn: the set is ``size`` drawn rows, and the queries do not count among them.
+        """
+        least, _ = self.replay.own_rows(self.places.shape[1])
+        more = size if only_drawn else max(size - least, 0)
+        places = self.places.gather(1, self.queries)
+        obs, action = (_gather(field, self.queries) for field in (batch.obs, batch.action))
+        present = self.asked & (not only_drawn)
+        if more:
+            drawn = self.replay.online_places(self.draws.uniform("reference", size)[:, :more])
+            extra = self.agent.prepare(self.replay.take(drawn))
+            obs, action = torch.cat([obs, extra.obs], 1), torch.cat([action, extra.action], 1)
+            room = size - present.sum(1, keepdim=True)
+            fits = torch.arange(more, device=self.device) < room
+            places, present = torch.cat([places, drawn], 1), torch.cat([present, fits], 1)
+        same = places[:, :, None] == places[:, None]
+        again = (same & present[:, None]).tril(-1).any(-1)
+        present = present & ~again
+        pairs = present[:, None] & ~same[:, : self.queries.shape[1]]
+        return Rows(obs, action, present, pairs)
+
+
+def _gather(field: Tensor, index: Tensor) -> Tensor:
+    """Rows ``index`` ``[R, Q]`` of ``[R, B, D]``."""
+    return field.gather(1, index[..., None].expand(-1, -1, field.shape[-1]))

@@ -1,0 +1,322 @@
+"""QCSE and its companions on a real cohort: which rows get a bonus, by whom, and how large it is."""
+
+import hosts
+import numpy as np
+import pytest
+import torch
+from scipy.special import digamma
+
+from o2okit.errors import UserError
+from o2okit.methods import METHODS
+from o2okit.tasks import task
+from o2okit.training import RunSpec
+from o2okit.training.cohort import Cohort
+
+START, STEPS, M = 20, 60, 12
+
+
+@pytest.fixture(scope="module")
+def data():
+    return hosts.hopper_data()
+
+
+def cohort(
+    data, method="qcse", backbone="td3+bc", replay="half", steps=STEPS, seeds=(0, 1), **hyper
+) -> Cohort:
+    """Two runs that have made ``steps`` steps; lists give each run its own value."""
+    small = hosts.SMALL | hosts.FEW.get(backbone, {})
+    own = {"start": START} | ({"size": M, "k": 3} if method != "const" else {}) | hyper
+    specs = [
+        RunSpec(
+            *("hopper", backbone, "online", 1_000, seed),
+            hyper=small,
+            method=method,
+            method_hyper={k: v[index] if isinstance(v, list) else v for k, v in own.items()},
+            dataset=data,
+            replay=replay,
+            eval_episodes=1,
+        )
+        for index, seed in enumerate(seeds)
+    ]
+    made = Cohort(specs)
+    made.begin()
+    while made.step < steps:
+        made.advance()
+    return made
+
+
+def draw(made: Cohort):
+    """The next minibatch as the losses see it, and its rewards with the bonus."""
+    made.method.draws = made.streams.at(made.step)
+    batch = made.agent.prepare(made.method.sample(made.replay))
+    return batch, made.method.reward(batch)
+
+
+def by_hand(made: Cohort, batch, k: int, run: int, lam: float = 1.0) -> dict[int, float]:
+    """λ tanh(b) of the own rows of a minibatch, row by row, in NumPy (specs/qcse.md 2)."""
+    method, agent = made.method, made.agent
+    places = method.places[run].tolist()
+    base = int(made.replay._base[run])
+    own = [i for i, place in enumerate(places) if place >= made.replay.offline]
+    rows, seen = [], set()  # the reference set: distinct own rows, then drawn ones up to M
+    least, _ = made.replay.own_rows(len(places))
+    u = method.draws.uniform("reference", M)[run].numpy()
+    more = [base + int(x * made.replay.online) for x in u[: max(M - least, 0)]]
+    for place in [places[i] for i in own] + more[: max(M - len(own), 0)]:
+        if place not in seen:
+            seen.add(place)
+            rows.append(place)
+    stored = agent.prepare(made.replay.take(torch.tensor([rows] * 2)))  # the run's own base matters
+    s = stored.obs[run].numpy() / made.task.obs_size
+    q = agent.q(agent.critic, stored.obs, stored.action).amin(1)[run].detach().numpy().astype(float)
+    q = (q - q.mean()) / np.sqrt(q.var() + 1e-5)
+    bonus = {}
+    for i in own:
+        me = rows.index(places[i])
+        others = [j for j in range(len(rows)) if j != me]
+        ds = {j: np.linalg.norm(s[me] - s[j]) for j in others}
+        dq = {j: abs(q[me] - q[j]) for j in others}
+        radius = sorted(max(ds[j], dq[j]) for j in others)[k - 1]
+        n = sum(dq[j] < radius for j in others)
+        b = digamma(n + 1) / made.task.obs_size + np.log(2 * radius + 1e-5)
+        bonus[i] = lam * np.tanh(b)
+    return bonus
+
+
+@pytest.mark.parametrize("replay", ["half", "mixed", "online"])
+def test_own_rows_get_the_bonus_and_the_datasets_keep_their_rewards(data, replay):
+    made = cohort(data, replay=replay, k=[3, 5], weight=[1.0, 0.5])
+    batch, reward = draw(made)
+    for run, (k, lam) in enumerate(((3, 1.0), (5, 0.5))):
+        expected = by_hand(made, batch, k, run, lam)
+        added = (reward - batch.reward)[run]
+        assert {i for i in range(len(added)) if added[i] != 0} <= set(expected)
+        assert expected
+        for i, value in expected.items():
+            assert added[i].item() == pytest.approx(value, abs=2e-4)
+    assert not reward.requires_grad
+
+
+def test_metrics_say_what_the_bonus_is(data):
+    made = cohort(data)
+    batch, reward = draw(made)
+    log = made.method.extra_updates(batch)
+    own = made.method.places >= made.replay.offline
+    added = reward - batch.reward
+    for run in range(2):
+        values = added[run][own[run]]
+        assert log["bonus_mean"][run].item() == pytest.approx(values.mean().item(), abs=1e-5)
+        assert log["bonus_std"][run].item() == pytest.approx(
+            values.std(unbiased=False).item(), abs=1e-5
+        )
+    assert (log["bonus_raw_mean"] != log["bonus_mean"]).all()
+    assert ((log["by_condition_mean"] >= 0) & (log["by_condition_mean"] <= 1)).all()
+
+
+def test_the_reference_set_has_m_rows_and_no_row_twice(data):
+    for replay, kind in (("half", {}), ("mixed", {}), ("mixed", {"reference": "buffer"})):
+        made = cohort(data, replay=replay, steps=STEPS, **kind)
+        batch, _ = draw(made)
+        rows = made.method.look(batch)
+        assert (rows.present.sum(1) <= max(M, made.method.asked.sum(1).max())).all()
+        assert (rows.present.sum(1) >= M - 5).all()  # of 60 rows some are drawn twice
+        asked = rows.pairs.shape[1]
+        if kind:
+            assert not rows.present[:, :asked].any()
+        assert not rows.pairs[:, range(asked), range(asked)].any()
+
+
+@pytest.mark.parametrize("change", [{"weight": 0.0}, {"k": 0}])
+def test_without_weight_or_neighbour_it_is_plain_fine_tuning(data, change):
+    ours = cohort(data, **change).agent.state()
+    spec = RunSpec(
+        *("hopper", "td3+bc", "online", 1_000, 0),
+        hyper=hosts.SMALL,
+        dataset=data,
+        replay="half",
+        eval_episodes=1,
+    )
+    naive = Cohort([spec])
+    naive.begin()
+    while naive.step < STEPS:
+        naive.advance()
+    theirs = naive.agent.state()
+    assert all(torch.equal(ours[key][0], theirs[key][0]) for key in theirs)
+
+
+def test_no_bonus_before_there_are_enough_rows(data):
+    made = cohort(data, start=STEPS + 1)
+    batch, reward = draw(made)
+    assert torch.equal(reward, batch.reward)
+    made.advance()
+    batch, reward = draw(made)
+    assert (reward != batch.reward).any()
+
+
+def test_between_two_bonuses_there_is_none(data):
+    made = cohort(data, every=4)
+    while made.agent.updates % 4:
+        made.advance()
+    batch, reward = draw(made)
+    assert (reward != batch.reward).any()
+    made.agent.updates += 1
+    batch, reward = draw(made)
+    assert torch.equal(reward, batch.reward)
+
+
+def test_or_the_rows_last(data):
+    """A row that never had one has none."""
+    made = cohort(data, every=4, reuse=True)
+    while made.agent.updates % 4:
+        made.advance()
+    made.method.last.zero_()
+    batch, reward = draw(made)
+    number, own = (
+        made.replay.own_index(made.method.places),
+        made.method.places >= made.replay.offline,
+    )
+    rows = [(run, int(number[run, i])) for run in range(2) for i in range(hosts.B) if own[run, i]]
+    assert {tuple(place) for place in made.method.last.nonzero().tolist()} == set(rows)
+    made.agent.updates += 1
+    batch, again = draw(made)  # the same rows: the step is the same
+    assert torch.allclose(again, reward, atol=1e-6)
+    made.method.last.zero_()
+    assert torch.equal(draw(made)[1], batch.reward)
+
+
+def test_a_row_that_is_overwritten_loses_its_bonus(data):
+    made = cohort(data, reuse=True)
+    made.method.last.fill_(1.0)
+    place = made.replay.next_row
+    made.interact()
+    assert (made.method.last[:, place] == 0).all()
+    assert (made.method.last.sum(1) == made.replay.capacity - 1).all()
+
+
+@pytest.mark.parametrize("kind", ["target", "extrinsic", "random", "frozen"])
+def test_whose_q_the_condition_is(data, kind):
+    made = cohort(data, cond_net=kind)
+    rows = made.method.look(draw(made)[0])
+    critic = made.agent.target_critic if kind == "target" else made.method.critic
+    expected = made.agent.q(critic, rows.obs, rows.action).amin(1)
+    assert torch.equal(made.method.condition(rows), expected)
+    if kind == "target":
+        return
+    fresh = cohort(data, cond_net=kind, steps=0)
+    same = torch.equal(fresh.method.critic.flat, made.method.critic.flat)
+    assert same == (kind == "frozen")
+    started = torch.equal(fresh.method.critic.flat, fresh.agent.critic.flat)
+    assert started == (kind == "extrinsic")
+
+
+def test_own_critics_learn_the_tasks_reward_without_bonus(data):
+    made = cohort(data, cond_net="extrinsic", weight=5.0)
+    batch, reward = draw(made)
+    method, agent = made.method, made.agent
+    noise = method.draws.normal("condition", agent.hyper.batch_size, made.task.act_size)
+    with torch.no_grad():
+        action = agent.policy.sample(batch.next_obs, noise)
+        following = agent.q(method.target_critic, batch.next_obs, action).amin(1)
+        target = batch.reward + 0.99 * (1 - batch.terminated) * following
+    q = agent.q(method.critic, batch.obs, batch.action)
+    loss = (q - target[:, None]).square().mean(-1).sum(-1)
+    (gradient,) = torch.autograd.grad(loss.sum(), method.critic.flat)
+    seen = []
+    method.adam.step = lambda loss: seen.append(
+        torch.autograd.grad(loss.sum(), method.critic.flat)[0]
+    )
+    method.extra_updates(batch._replace(reward=reward))
+    assert torch.allclose(seen[0], gradient, atol=1e-6)
+
+
+def test_vcse_is_conditioned_on_the_states_value(data):
+    for backbone in ("iql", "td3+bc"):
+        made = cohort(data, method="vcse", backbone=backbone)
+        rows = made.method.look(draw(made)[0])
+        if backbone == "iql":
+            expected = made.agent.v(rows.obs)
+        else:
+            mean = made.agent.policy.mode(rows.obs)
+            expected = made.agent.q(made.agent.critic, rows.obs, mean).amin(1)
+        assert torch.equal(made.method.condition(rows), expected)
+
+
+def test_qcse_may_look_at_the_policys_action(data):
+    made = cohort(data, cond_action="policy")
+    rows = made.method.look(draw(made)[0])
+    mean = made.agent.policy.mode(rows.obs)
+    expected = made.agent.q(made.agent.critic, rows.obs, mean).amin(1)
+    assert torch.equal(made.method.condition(rows), expected)
+
+
+def test_state_entropy_looks_at_states_alone(data):
+    made = cohort(data, method="se")
+    batch, reward = draw(made)
+    rows = made.method.look(batch)
+    s = rows.obs[0].numpy() / made.task.obs_size
+    added = (reward - batch.reward)[0]
+    for i, place in enumerate(made.method.queries[0].tolist()):
+        distances = [np.linalg.norm(s[i] - s[j]) for j in range(len(s)) if rows.pairs[0, i, j]]
+        expected = np.tanh(np.log1p(sorted(distances)[2]))
+        assert added[place].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_control_pays_lambda_for_every_own_row(data):
+    made = cohort(data, method="const", weight=[0.3, 2.0])
+    batch, reward = draw(made)
+    own = made.method.places >= made.replay.offline
+    expected = own * torch.tensor([[0.3], [2.0]])
+    assert torch.allclose(reward - batch.reward, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor"), [("none", 1), ("root", 11**0.5), ("dimensions", 11), ("zscore", None)]
+)
+def test_scales_of_the_states(data, kind, factor):
+    made = cohort(data, s_norm=kind)
+    rows = made.method.look(draw(made)[0])
+    states = rows.obs
+    if factor is None:
+        there = [states[run][rows.present[run]] for run in range(2)]
+        mean, std = (
+            torch.stack([f(each) for each in there])
+            for f in (lambda x: x.mean(0), lambda x: x.std(0, unbiased=False))
+        )
+        states, factor = (states - mean[:, None]) / (std[:, None] + 1e-5), 1
+    queries = rows.pairs.shape[1]
+    expected = torch.cdist(states[:, :queries], states) / factor
+    assert torch.allclose(made.method.distances(rows), expected, atol=1e-4)
+
+
+def test_squash(data):
+    made = cohort(data, squash=False)
+    batch, reward = draw(made)
+    made.method.draws = made.streams.at(made.step)
+    raw = made.method.bonus(batch)
+    added = (reward - batch.reward).gather(1, made.method.queries)
+    assert torch.allclose(added, torch.where(made.method.asked, raw, 0.0), atol=1e-5)
+
+
+def test_k_goes_with_the_task():
+    settings = METHODS["qcse"].settings
+    k = {
+        name: settings(task(name), 1_000)["k"]
+        for name in (
+            "walker2d-medium-v2",
+            "hopper-medium-v2",
+            "ant-medium-v2",
+            "antmaze-large-diverse-v2",
+            "pen-binary-v0",
+        )
+    }
+    assert list(k.values()) == [20, 10, 15, 25, 15]
+
+
+def test_misspelt_choices_are_refused():
+    with pytest.raises(UserError, match=r"cond_net 'onlin'\. Did you mean 'online'"):
+        RunSpec(
+            *("hopper", "td3+bc", "online", 1_000, 0),
+            method="qcse",
+            method_hyper={"cond_net": "onlin"},
+            replay="online",
+        )

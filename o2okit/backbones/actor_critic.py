@@ -41,6 +41,7 @@ class ActorCritic(Agent):
     """Base class; a backbone adds its networks, its losses and its policy."""
 
     policy: Policy
+    _taken: tuple[Tensor, Tensor] | None = None  # a minibatch's observations, and Q of its actions
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""
@@ -79,9 +80,19 @@ class ActorCritic(Agent):
         """``[R, E, B]``; ``frozen=True``: the gradient goes to the action alone."""
         return critic(torch.cat([obs, action], dim=-1), **kind)[..., 0]
 
+    def taken_q(self, batch: Batch) -> Tensor:
+        """Q_j(s, a) ``[R, E, B]`` of a minibatch's actions, with its gradient.
+
+        Evaluated once for all who ask before the critics' step, ``critic_loss`` being the last of them.
+        """
+        if self._taken is None or self._taken[0] is not batch.obs:
+            with torch.enable_grad():
+                self._taken = batch.obs, self.q(self.critic, batch.obs, batch.action)
+        return self._taken[1]
+
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of the critics' mean squared errors ``[R]``, and its metrics ``[R]``."""
-        q = self.q(self.critic, batch.obs, batch.action)
+        q, self._taken = self.taken_q(batch), None
         loss = (q - target[:, None]).square().mean(-1).sum(-1)
         return loss, {"critic_loss": loss.detach(), "q": q.detach().mean((1, 2))}
 

@@ -208,8 +208,8 @@ class Replay:
     def own_rows(self, n: int) -> tuple[int, int]:
         """How many of ``n`` drawn rows are the run's own: at least, at most.
 
-        ``mixed`` leaves it to chance: six standard deviations about the mean, which one draw in a thousand
-        million exceeds.
+        Where that is certain they are the last. ``mixed`` leaves it to chance: six standard deviations about
+        the mean, which one draw in a thousand million exceeds.
         """
         if self.kind == "mixed":
             share = self.online / max(len(self), 1)

@@ -17,6 +17,8 @@ from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
 from o2okit.methods.neighbours import moments
 
+NOTED = 50  # updates between metrics: each time they cost as much as a bonus
+
 
 @dataclass(frozen=True)
 class IntrinsicHyperparameters:
@@ -41,13 +43,16 @@ class Rows(NamedTuple):
     present: Tensor
     pairs: Tensor
 
+    def after(self, number: int) -> Rows:
+        """All rows but the first ``number``; which are present, and pairs, stay as they are."""
+        return self._replace(obs=self.obs[:, number:], action=self.action[:, number:])
+
 
 class Intrinsic(Naive):
     """Base class; arguments as for ``Naive``. A method adds ``bonus``.
 
     Attributes:
-        queries: places ``[R, Q]`` in the minibatch that may hold own rows, all of these among them.
-        asked: which do, ``[R, Q]``.
+        queries, asked: of the update under way (``find_queries``).
     """
 
     Hyperparameters = IntrinsicHyperparameters
@@ -95,33 +100,60 @@ class Intrinsic(Naive):
         due = self.agent.updates % self.hyper.every == 0
         if not due and not self.hyper.reuse:
             return batch.reward
-        # The queries' places in the minibatch; which are more than there are own rows is known of each run.
-        own = self.places >= self.replay.offline
-        _, most = self.replay.own_rows(own.shape[1])
-        self.queries = own.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
-        self.asked = own.gather(1, self.queries)
-        number = self.replay.own_index(self.places.gather(1, self.queries))
+        self.find_queries()
         if due:
             bonus = torch.where(self.asked, self.strength(batch), 0.0)
             self.note("bonus", bonus)
             if self.hyper.reuse:
-                self.remember(number, bonus)
+                self.remember(bonus)
         else:
-            bonus = torch.where(self.asked, self.last.gather(1, number), 0.0)
-        added = torch.zeros_like(batch.reward).scatter_(1, self.queries, bonus)
-        return batch.reward + self.weights()[:, None] * added
+            kept = self.last.gather(1, self.replay.own_index(self.of_queries(self.places)))
+            bonus = torch.where(self.asked, kept, 0.0)
+        return self.add(batch.reward, self.weights()[:, None] * bonus)
 
-    def remember(self, number: Tensor, bonus: Tensor) -> None:
-        """Writes the queries' bonuses ``[R, Q]`` to their rows ``[R, Q]``; copies of a row have the same.
+    def find_queries(self) -> None:
+        """Which rows of the minibatch may be the run's own, ``[R, Q]``, and which of these are (``asked``).
+
+        ``queries`` is ``None`` where they are the last Q of the minibatch.
+        """
+        size = self.places.shape[1]
+        least, most = self.replay.own_rows(size)
+        self.queries, self.first = None, size - most
+        if least == most:
+            self.asked = torch.ones(self.runs, most, dtype=torch.bool, device=self.device)
+            return
+        own = self.places >= self.replay.offline
+        order = own.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+        self.queries = order[:, :most]
+        self.asked = own.gather(1, self.queries)
+
+    def of_queries(self, field: Tensor) -> Tensor:
+        """The queries' part ``[R, Q, ...]`` of ``[R, B, ...]``."""
+        if self.queries is None:
+            return field[:, self.first :]
+        index = self.queries if field.dim() == 2 else self.queries[..., None]
+        return field.gather(1, index.expand(-1, -1, *field.shape[2:]))
+
+    def add(self, reward: Tensor, bonus: Tensor) -> Tensor:
+        """The rewards ``[R, B]`` with the queries' bonuses ``[R, Q]``."""
+        if self.queries is None:
+            return torch.cat([reward[:, : self.first], reward[:, self.first :] + bonus], dim=1)
+        return reward.scatter_add(1, self.queries, bonus)
+
+    def remember(self, bonus: Tensor) -> None:
+        """Writes the queries' bonuses ``[R, Q]`` to their rows; copies of a row have the same.
 
         Places in the minibatch that hold no own row write beside the rows.
         """
+        number = self.replay.own_index(self.of_queries(self.places))
         spare = torch.cat([self.last, self.last[:, :1]], dim=1)
         spare.scatter_(1, torch.where(self.asked, number, self.last.shape[1]), bonus)
         self.last.copy_(spare[:, :-1])
 
     def note(self, name: str, values: Tensor) -> None:
-        """Mean and standard deviation of what the queries have, ``[R, Q]``, as metrics."""
+        """Mean and standard deviation of what the queries have, ``[R, Q]``, as metrics now and then."""
+        if self.agent.updates % NOTED:
+            return
         self.log[f"{name}_mean"], self.log[f"{name}_std"] = moments(values, self.asked)
 
     def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
@@ -141,8 +173,7 @@ class Intrinsic(Naive):
         """
         least, _ = self.replay.own_rows(self.places.shape[1])
         more = size if only_drawn else max(size - least, 0)
-        places = self.places.gather(1, self.queries)
-        obs, action = (_gather(field, self.queries) for field in (batch.obs, batch.action))
+        places, obs, action = map(self.of_queries, (self.places, batch.obs, batch.action))
         present = self.asked & (not only_drawn)
         if more:
             drawn = self.replay.online_places(self.draws.uniform("reference", size)[:, :more])
@@ -152,12 +183,7 @@ class Intrinsic(Naive):
             fits = torch.arange(more, device=self.device) < room
             places, present = torch.cat([places, drawn], 1), torch.cat([present, fits], 1)
         same = places[:, :, None] == places[:, None]
-        again = (same & present[:, None]).tril(-1).any(-1)
-        present = present & ~again
-        pairs = present[:, None] & ~same[:, : self.queries.shape[1]]
+        earlier = torch.ones_like(same[0]).tril(-1)
+        present = present & ~(same & present[:, None] & earlier).any(-1)
+        pairs = present[:, None] & ~same[:, : self.asked.shape[1]]
         return Rows(obs, action, present, pairs)
-
-
-def _gather(field: Tensor, index: Tensor) -> Tensor:
-    """Rows ``index`` ``[R, Q]`` of ``[R, B, D]``."""
-    return field.gather(1, index[..., None].expand(-1, -1, field.shape[-1]))

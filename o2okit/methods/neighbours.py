@@ -51,10 +51,9 @@ def kth_smallest(distances: Tensor, k: Tensor, most: int) -> tuple[Tensor, Tenso
     most = min(most, distances.shape[-1])
     smallest, places = distances.topk(most, dim=-1, largest=False)
     there = smallest.isfinite().sum(-1)
-    index = torch.minimum(k[:, None].long(), there) - 1
-    found = smallest.gather(-1, index.clamp(min=0)[..., None])[..., 0]
-    place = places.gather(-1, index.clamp(min=0)[..., None])[..., 0]
-    return torch.where(there > 0, found, 0.0), place
+    index = (torch.minimum(k[:, None].long(), there) - 1).clamp_(min=0)[..., None]
+    found = smallest.gather(-1, index)[..., 0]
+    return torch.where(there > 0, found, 0.0), places.gather(-1, index)[..., 0]
 
 
 def neighbours(
@@ -80,17 +79,19 @@ def neighbours(
     """
     if self_inclusive:
         first, k, most = k == 1, (k - 1).clamp(min=1), max(most - 1, 1)
-    hidden = torch.where(counts, 0.0, torch.inf)
+    hidden = ~counts
+    conditions = conditions.masked_fill(hidden, torch.inf)
     if joint:
-        radius, place = kth_smallest(torch.maximum(states, conditions) + hidden, k, most)
-        pair = [each.gather(-1, place[..., None])[..., 0] for each in (conditions, states)]
+        both = torch.maximum(states, conditions)
+        radius, place = kth_smallest(both, k, most)
+        by_condition = conditions.gather(-1, place[..., None])[..., 0] >= radius
     else:
-        pair = [kth_smallest(each + hidden, k, most)[0] for each in (conditions, states)]
-        radius = torch.maximum(*pair)
+        ours, _ = kth_smallest(conditions, k, most)
+        theirs, _ = kth_smallest(states.masked_fill(hidden, torch.inf), k, most)
+        radius, by_condition = torch.maximum(ours, theirs), ours >= theirs
     if self_inclusive:
         radius = torch.where(first[:, None], 0.0, radius)
-    count = (counts & (conditions < radius[..., None])).sum(-1)
-    return Neighbours(radius, count, pair[0] >= pair[1])
+    return Neighbours(radius, (conditions < radius[..., None]).sum(-1), by_condition)
 
 
 def conditional_bonus(
@@ -123,13 +124,13 @@ def state_bonus(distances: Tensor, counts: Tensor, k: Tensor, most: int) -> Tens
 # --- scales ---------------------------------------------------------------------------------------
 def moments(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased standard deviation ``[R, *]`` of those ``[R, M, *]`` that count ``[R, M]``."""
-    number = counts.sum(-1).clamp(min=1).to(values)
-    mask = counts.view(*counts.shape, *[1] * (values.dim() - 2))
+    mask = counts.to(values).view(*counts.shape, *[1] * (values.dim() - 2))
+    number = mask.sum(1).clamp(min=1)
 
     def mean(x: Tensor) -> Tensor:
-        rows = torch.where(mask, x, 0.0).movedim(1, -1).reshape(-1, x.shape[1])
-        total = mean_per_run(rows) * x.shape[1]  # the same bits whatever the company
-        return total.view(len(x), *x.shape[2:]) / number.view(-1, *[1] * (x.dim() - 2))
+        rows = (x * mask).movedim(1, -1).reshape(-1, x.shape[1])
+        # The same bits whatever the company.
+        return mean_per_run(rows).view(len(x), *x.shape[2:]) * (x.shape[1] / number)
 
     centre = mean(values)
     return centre, mean((values - centre[:, None]).square()).sqrt()

@@ -68,19 +68,28 @@ class QCSE(SE):
             self.target_critic.copy_from(self.agent.target_critic)
 
     # --- the bonus --------------------------------------------------------------------------------
-    def condition(self, rows: Rows) -> Tensor:
+    def condition(self, rows: Rows, batch: Batch) -> Tensor:
         """The condition ``[R, N]`` of the reference set."""
-        kind, agent = self.hyper.cond_net, self.agent
-        critic = {"online": agent.critic, "target": agent.target_critic}.get(kind)
-        action = rows.action
+        agent, kind = self.agent, self.hyper.cond_net
         if self.hyper.cond_action == "policy":
-            action = agent.policy.mode(rows.obs)
-        return agent.q(self.critic if kind in OWN else critic, rows.obs, action).amin(1)
+            rows = rows._replace(action=agent.policy.mode(rows.obs))
+        elif kind == "online" and "critic_loss" in agent.asks:  # it evaluates the minibatch anyway
+            known = self.of_queries(agent.taken_q(batch).detach().amin(1))
+            beside = rows.after(known.shape[1])
+            if not beside.obs.shape[1]:
+                return known
+            return torch.cat([known, self.value(agent.critic, beside)], dim=1)
+        critics = {"online": agent.critic, "target": agent.target_critic}
+        return self.value(self.critic if kind in OWN else critics[kind], rows)
+
+    def value(self, critic: StackedMLP, rows: Rows) -> Tensor:
+        """min_j Q_j ``[R, N]`` of some rows."""
+        return self.agent.q(critic, rows.obs, rows.action).amin(1)
 
     def bonus(self, batch: Batch) -> Tensor:
         """As ``Intrinsic.bonus``."""
         h, rows = self.hyper, self.look(batch)
-        value = self.condition(rows)
+        value = self.condition(rows, batch)
         if h.q_norm:
             mean, std = moments(value, rows.present)
             value = (value - mean[:, None]) / (std.square() + 1e-5).sqrt()[:, None]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from o2okit.data import Batch
 from o2okit.methods.intrinsic import Rows
 from o2okit.methods.qcse import QCSE
 
@@ -18,8 +19,9 @@ from o2okit.methods.qcse import QCSE
 class VCSE(QCSE):
     """Value conditional state entropy; arguments as for ``Naive``."""
 
-    def condition(self, rows: Rows) -> Tensor:
+    def condition(self, rows: Rows, batch: Batch) -> Tensor:
         """As ``QCSE.condition``."""
         if hasattr(self.agent, "v"):
             return self.agent.v(rows.obs)
-        return super().condition(rows._replace(action=self.agent.policy.mode(rows.obs)))
+        action = self.agent.policy.mode(rows.obs)
+        return self.value(self.agent.critic, rows._replace(action=action))

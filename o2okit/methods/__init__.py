@@ -14,6 +14,7 @@ from o2okit.methods.qcse import QCSE
 from o2okit.methods.qdagger import QDagger
 from o2okit.methods.reiql import ReIQL
 from o2okit.methods.rnd import RND
+from o2okit.methods.rnd_bonus import RNDBonus
 from o2okit.methods.state_entropy import SE
 from o2okit.methods.temperature import Temperature
 from o2okit.methods.vcse import VCSE
@@ -33,6 +34,7 @@ METHODS = {
     "qdagger": QDagger,
     "reiql": ReIQL,
     "rnd": RND,
+    "rnd-bonus": RNDBonus,
     "se": SE,
     "temperature": Temperature,
     "vcse": VCSE,

@@ -15,7 +15,7 @@ from torch import Tensor
 from o2okit.backbones.base import Agent, Changes
 from o2okit.data import Batch, Dataset, Replay
 from o2okit.hyper import stack
-from o2okit.nn import Adam, Policy, RunningMoments, Saved, Stacked
+from o2okit.nn import Adam, Parts, RunningMoments, Saved, Stacked
 from o2okit.streams import Draws
 from o2okit.tasks import Task
 
@@ -49,7 +49,7 @@ class Naive(Saved, Changes):
     backbones: ClassVar[tuple[str, ...]] = ()
     needs_dataset: ClassVar[bool] = False
     unbounded: ClassVar[tuple[str, ...]] = ()
-    saved_kinds = (Stacked, Adam, Policy, RunningMoments)
+    saved_kinds = (Stacked, Adam, Parts, RunningMoments)
 
     def __init__(
         self, agent: Agent, hypers: Sequence[Mapping[str, Any]], seeds: Sequence[int]

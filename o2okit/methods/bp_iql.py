@@ -68,7 +68,6 @@ class BpIQL(Naive):
     replay = "online"
     backbones = ("iql",)
     needs_dataset = True
-    saved_kinds = (*Naive.saved_kinds, RealNVP)
     saved_tensors = ("previous",)
 
     def build(self, seeds: Sequence[int]) -> None:

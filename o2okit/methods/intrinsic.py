@@ -95,12 +95,13 @@ class Intrinsic(Naive):
     def reward(self, batch: Batch) -> Tensor:
         """The reward of the update, ``[R, B]``."""
         self.task_reward, self.log = batch.reward, {}
-        if self.replay.online < self.hyper.start:
+        self.started = self.replay.online >= self.hyper.start
+        if not self.started:
             return batch.reward
+        self.find_queries()
         due = self.agent.updates % self.hyper.every == 0
         if not due and not self.hyper.reuse:
             return batch.reward
-        self.find_queries()
         if due:
             bonus = torch.where(self.asked, self.strength(batch), 0.0)
             self.note("bonus", bonus)

@@ -21,7 +21,8 @@ from torch import Tensor
 from o2okit.data import Batch
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
-from o2okit.nn import Adam, RunningMoments, StackedConvNet, StackedMLP, discrete_network
+from o2okit.nn import Adam, Parts, RunningMoments, StackedConvNet, StackedMLP, discrete_network
+from o2okit.tasks import Task
 
 CLIP = 5.0  # of standardised observations (specs/gde.md 3)
 TINY = 1e-8  # the least standard deviation
@@ -37,29 +38,42 @@ class RNDHyperparameters:
     beta: float = per_run(0.1, "β", "spec 3, our decision")
 
 
-class RND(Naive):
-    """Random network distillation on the next observation; arguments as for ``Naive``."""
+class Distillation(Parts):
+    """f and g, and how far apart they are.
 
-    Hyperparameters = RNDHyperparameters
-    version = 1
-    # All but BC, to whom rewards mean nothing.
-    backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql", "sac", "td3", "cql-discrete", "dqn")
+    Args:
+        seeds: one per run.
+        task: whose observations they see.
+        sizes: of the hidden layers, and the number of features.
+        raw: the observations do not come standardised.
+        lr: g's learning rate.
+    """
 
-    def build(self, seeds: Sequence[int]) -> None:
-        """The frozen target and the predictor."""
-        task, sizes = self.task, (*self.hyper.hidden, self.hyper.features)
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        task: Task,
+        sizes: tuple[int, ...],
+        *,
+        raw: bool,
+        lr: float,
+        device: torch.device | str,
+    ) -> None:
+        self.task = task
 
         def network(name: str, **options: bool) -> StackedMLP | StackedConvNet:
-            options |= {"name": f"rnd/{name}", "device": self.device}
+            options |= {"name": f"rnd/{name}", "device": device}
             if task.discrete:
                 return discrete_network(seeds, task.obs_size, task.image, sizes, **options)
             return StackedMLP(seeds, (task.obs_size, *sizes), **options)
 
         self.frozen, self.predictor = network("target", trainable=False), network("predictor")
-        self.adam = Adam([self.predictor], self.hyper.lr)
-        self.errors = RunningMoments(self.runs, device=self.device)
-        raw = not task.discrete and not self.agent.hyper.normalise
-        self.seen = RunningMoments(self.runs, (task.obs_size,), self.device) if raw else None
+        self.adam = Adam([self.predictor], lr)
+        self.errors = RunningMoments(len(seeds), device=device)
+        self.seen = RunningMoments(len(seeds), (task.obs_size,), device) if raw else None
+        self.parts = tuple(
+            filter(None, (self.frozen, self.predictor, self.adam, self.errors, self.seen))
+        )
 
     def error(self, obs: Tensor) -> Tensor:
         """Prediction error ``[R, B]`` of ``obs`` ``[R, B]``, with its gradient."""
@@ -71,18 +85,47 @@ class RND(Naive):
             features = self.frozen(obs)
         return (self.predictor(obs) - features).square().sum(-1)
 
-    def reward(self, batch: Batch) -> Tensor:
-        """The reward plus β · e / std(e), ``[R, B]``. Updates the running moments first."""
+    @torch.no_grad()
+    def novelty(self, obs: Tensor, counts: Tensor | None = None) -> Tensor:
+        """E / std(e) ``[R, B]``. Updates the running moments first, by those that count ``[R, B]``."""
         if self.seen:
-            self.seen.add(batch.next_obs)
-        with torch.no_grad():
-            error = self.error(batch.next_obs)
-        self.errors.add(error)
-        std = self.errors.std.clamp(min=TINY)
-        return batch.reward + self.hyper.beta[:, None] * error / std[:, None]
+            self.seen.add(obs, counts)
+        error = self.error(obs)
+        self.errors.add(error, counts)
+        return error / self.errors.std.clamp(min=TINY)[:, None]
+
+    def learn(self, obs: Tensor, counts: Tensor | None = None) -> Tensor:
+        """One step of g on those that count; returns the loss ``[R]``."""
+        error = self.error(obs)
+        weight = torch.ones_like(error) if counts is None else counts
+        loss = (error * weight).sum(-1) / weight.sum(-1).clamp(min=1)
+        self.adam.step(loss)
+        return loss.detach()
+
+
+class RND(Naive):
+    """Random network distillation on the next observation; arguments as for ``Naive``."""
+
+    Hyperparameters = RNDHyperparameters
+    version = 1
+    # All but BC, to whom rewards mean nothing.
+    backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql", "sac", "td3", "cql-discrete", "dqn")
+
+    def build(self, seeds: Sequence[int]) -> None:
+        """The frozen target and the predictor."""
+        self.distillation = distillation(self, seeds)
+
+    def reward(self, batch: Batch) -> Tensor:
+        """The reward plus β · e / std(e), ``[R, B]``."""
+        return batch.reward + self.hyper.beta[:, None] * self.distillation.novelty(batch.next_obs)
 
     def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the predictor."""
-        loss = self.error(batch.next_obs).mean(-1)
-        self.adam.step(loss)
-        return {"rnd_error": loss.detach()}
+        return {"rnd_error": self.distillation.learn(batch.next_obs)}
+
+
+def distillation(method: Naive, seeds: Sequence[int]) -> Distillation:
+    """The networks of a method with ``RNDHyperparameters``' ``hidden``, ``features`` and ``lr``."""
+    hyper, raw = method.hyper, not method.task.discrete and not method.agent.hyper.normalise
+    sizes = (*hyper.hidden, hyper.features)
+    return Distillation(seeds, method.task, sizes, raw=raw, lr=hyper.lr, device=method.device)

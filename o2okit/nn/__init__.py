@@ -12,13 +12,14 @@ from o2okit.nn.policies import (
     TanhGaussianPolicy,
 )
 from o2okit.nn.products import mean_per_run
-from o2okit.nn.saved import Saved
+from o2okit.nn.saved import Parts, Saved
 from o2okit.nn.stacked import Stacked, StackedMLP
 
 __all__ = [
     "Adam",
     "DeterministicPolicy",
     "GaussianPolicy",
+    "Parts",
     "Policy",
     "RealNVP",
     "RunningMoments",

@@ -24,15 +24,22 @@ class RunningMoments:
     ) -> None:
         self.moments = torch.zeros(3, runs, *shape, dtype=torch.float64, device=device)
 
-    def add(self, values: Tensor) -> None:
-        """Takes in a batch ``[R, B, *shape]``."""
+    def add(self, values: Tensor, counts: Tensor | None = None) -> None:
+        """Takes in a batch ``[R, B, *shape]``, or those of its values that count ``[R, B]``."""
         count, mean, squares = self.moments
-        n, total = values.shape[1], count + values.shape[1]
-        rows = values.double().movedim(1, -1).reshape(-1, n)  # each sum in a row of its own
-        own = mean_per_run(rows)
-        spread = mean_per_run((rows - own[:, None]).square()).view_as(mean)
+        size = values.shape[1]
+        rows = values.double().movedim(1, -1).reshape(-1, size)  # each sum in a row of its own
+        mask = torch.ones_like(rows)
+        if counts is not None:
+            mask = counts.view(len(counts), *[1] * (values.dim() - 2), size).to(rows)
+            mask = mask.expand(*mean.shape, size).reshape(-1, size)
+        n = (mean_per_run(mask) * size).round()
+        own = mean_per_run(rows * mask) * size / n.clamp(min=1)
+        spread = mean_per_run((rows - own[:, None]).square() * mask) * size
+        n = n.view_as(mean)
+        total = (count + n).clamp(min=1)
         delta = own.view_as(mean) - mean
-        squares += spread * n + delta.square() * count * n / total
+        squares += spread.view_as(mean) + delta.square() * count * n / total
         mean += delta * n / total
         count += n
 

@@ -26,7 +26,10 @@ def test_the_bonus_is_the_error_over_the_spread_of_all_errors():
     rnd, seen = make(betas=(0.1, 0.7)), []
     for step in range(4):
         b = batch(step)
-        features, guess = rnd.frozen(b.next_obs), rnd.predictor(b.next_obs)
+        features, guess = (
+            rnd.distillation.frozen(b.next_obs),
+            rnd.distillation.predictor(b.next_obs),
+        )
         error = (guess - features).square().sum(-1).detach().numpy()
         seen.append(error)
         reward = rnd.reward(b).numpy()
@@ -38,17 +41,17 @@ def test_the_bonus_is_the_error_over_the_spread_of_all_errors():
 
 def test_visited_states_lose_their_bonus_and_the_frozen_network_rests():
     rnd = make()
-    frozen = rnd.frozen.flat.clone()
+    frozen = rnd.distillation.frozen.flat.clone()
     with torch.no_grad():
-        before = rnd.error(torch.arange(291).expand(2, -1))
+        before = rnd.distillation.error(torch.arange(291).expand(2, -1))
     for step in range(300):
         rnd.reward(batch(step, high=20))
         rnd.extra_updates(batch(step, high=20))
     with torch.no_grad():
-        after = rnd.error(torch.arange(291).expand(2, -1))
+        after = rnd.distillation.error(torch.arange(291).expand(2, -1))
     assert (after[:, :20].mean(1) < 0.2 * before[:, :20].mean(1)).all()
     assert (after[:, 20:].mean(1) > 2 * after[:, :20].mean(1)).all()
-    assert (rnd.frozen.flat == frozen).all()
+    assert (rnd.distillation.frozen.flat == frozen).all()
 
 
 def test_zero_weight_changes_nothing_and_no_gradient_reaches_the_reward():
@@ -68,7 +71,7 @@ def test_state_continues_exactly():
         assert (first.reward(batch(step)) == second.reward(batch(step))).all()
         first.extra_updates(batch(step))
         second.extra_updates(batch(step))
-    assert (first.predictor.flat == second.predictor.flat).all()
+    assert (first.distillation.predictor.flat == second.distillation.predictor.flat).all()
 
 
 def test_raw_observations_are_standardised_by_what_was_seen():
@@ -81,16 +84,18 @@ def test_raw_observations_are_standardised_by_what_was_seen():
         seen.append(raw.next_obs)
     everything = torch.cat(seen, dim=1)
     mean, std = everything.mean(1), everything.std(1, unbiased=False)
-    assert torch.allclose(rnd.seen.mean, mean, rtol=1e-4)
-    assert torch.allclose(rnd.seen.std, std, rtol=1e-4)
+    assert torch.allclose(rnd.distillation.seen.mean, mean, rtol=1e-4)
+    assert torch.allclose(rnd.distillation.seen.std, std, rtol=1e-4)
     standard = ((raw.next_obs - mean[:, None]) / std[:, None]).clamp(-5, 5)
-    expected = (rnd.predictor(standard) - rnd.frozen(standard)).square().sum(-1)
-    assert torch.allclose(rnd.error(raw.next_obs), expected, rtol=1e-3, atol=1e-5)
+    expected = (
+        (rnd.distillation.predictor(standard) - rnd.distillation.frozen(standard)).square().sum(-1)
+    )
+    assert torch.allclose(rnd.distillation.error(raw.next_obs), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_standardised_observations_are_taken_as_they_come():
     rnd, batch = hosts.make("rnd", "iql"), hosts.minibatch()
-    before = rnd.error(batch.next_obs)
+    before = rnd.distillation.error(batch.next_obs)
     rnd.reward(batch)
-    assert rnd.seen is None
-    assert torch.equal(rnd.error(batch.next_obs), before)
+    assert rnd.distillation.seen is None
+    assert torch.equal(rnd.distillation.error(batch.next_obs), before)

@@ -47,3 +47,22 @@ def test_a_run_has_the_same_bits_alone_and_among_others(shape):
             three.add(values)
             one.add(values[1:2].clone())
         assert torch.equal(three.moments[:, 1], one.moments[:, 0])
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3)])
+def test_values_that_do_not_count(shape):
+    """Each run has its own; one has none in a batch."""
+    rng, moments, seen = torch.Generator().manual_seed(0), RunningMoments(3, shape), [[], [], []]
+    for size in (7, 30, 2):
+        values = torch.randn(3, size, *shape, generator=rng) * 3 + 10
+        counts = torch.rand(3, size, generator=rng) < 0.5
+        counts[1] &= size != 7
+        moments.add(values, counts)
+        for run in range(3):
+            seen[run].append(values[run][counts[run]].double())
+    for run, parts in enumerate(seen):
+        everything = torch.cat(parts)
+        assert torch.allclose(moments.mean[run].double(), everything.mean(0), rtol=1e-5)
+        assert torch.allclose(
+            moments.std[run].double(), everything.std(0, unbiased=False), rtol=1e-5
+        )

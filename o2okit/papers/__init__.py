@@ -18,6 +18,16 @@ from o2okit.papers.gde.n_step import NStepStudy
 from o2okit.papers.gde.offline_data import OfflineDataStudy
 from o2okit.papers.gde.sac import SACStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
+from o2okit.papers.qcse.acceleration import AccelerationStudy
+from o2okit.papers.qcse.adroit import AdroitStudy as QCSEAdroitStudy
+from o2okit.papers.qcse.aggregates import AggregateStudy
+from o2okit.papers.qcse.backbones import BackboneStudy as QCSEBackboneStudy
+from o2okit.papers.qcse.condition import ConditionStudy
+from o2okit.papers.qcse.exploration import ExplorationStudy as QCSEExplorationStudy
+from o2okit.papers.qcse.main import MainStudy as QCSEMainStudy
+from o2okit.papers.qcse.medium_expert import MediumExpertStudy
+from o2okit.papers.qcse.neighbours import NeighbourStudy
+from o2okit.papers.qcse.pretrained_q import PretrainedQStudy
 from o2okit.papers.study import Study
 
 SECTIONS = (
@@ -34,6 +44,16 @@ SECTIONS = (
     LongStudy,
     NStepStudy,
     AtariStudy,
+    ConditionStudy,
+    QCSEMainStudy,
+    QCSEAdroitStudy,
+    QCSEBackboneStudy,
+    QCSEExplorationStudy,
+    NeighbourStudy,
+    PretrainedQStudy,
+    AccelerationStudy,
+    MediumExpertStudy,
+    AggregateStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 

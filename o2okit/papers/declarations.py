@@ -1,10 +1,13 @@
-"""What a section declares: ways to come by an agent, tables and figures, amounts."""
+"""What a section declares: ways to come by an agent, tables and figures, amounts; what is printed of it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from o2okit.papers import values
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Entry:
         preloaded: from scratch with the dataset in the replay.
         family: the only family of tasks that it is run on; empty for all.
         length: online steps, as a multiple of the profile's.
+        keep_replay: as ``RunSpec``'s, where a panel looks at the run's own transitions.
         online_backbone: whose losses fine-tune; empty for those of ``backbone``.
     """
 
@@ -41,6 +45,7 @@ class Entry:
     family: str = ""
     length: int = 1
     online_backbone: str = ""
+    keep_replay: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,10 @@ class Panel:
         entries: its columns or lines.
         curves: learning curves instead.
         tasks: those it is about; empty for all of the study's.
-        aggregate: the interquartile mean over all of the panel's tasks instead.
-        metric: of curves: the column of the runs' metrics that is drawn, not the score.
+        aggregate: one number over all of the panel's tasks instead: ``iqm``, ``median`` or ``mean``.
+        hours: what the runs took, per run, not what they score.
+        metric: of curves: the column of the runs' metrics that is drawn, not the score; or what
+            ``histories.DERIVED`` has.
         per_seed: of curves: a line per seed, not their mean and range.
         window: of curves: evaluations that a running mean smooths over; the numbers stay as they are.
         before: of curves: with the pre-training's, at steps below 0.
@@ -63,7 +70,8 @@ class Panel:
     entries: tuple[Entry, ...]
     curves: bool = False
     tasks: tuple[str, ...] = ()
-    aggregate: bool = False
+    aggregate: str = ""
+    hours: bool = False
     metric: str = ""
     per_seed: bool = False
     window: int = 1
@@ -96,3 +104,21 @@ class Amounts:
     seeds: int
     method_hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def published(
+    paper: str, artefact: str, task: str, entry: Entry, *, hours: bool = False
+) -> tuple[float, float]:
+    """The printed value and spread of an entry in an artefact; NaN where none is printed.
+
+    Papers that leave D4RL's version off mean v2.
+    """
+    where, _, method = entry.published.rpartition(":")
+    cells = values.scores(paper)
+    fits = (cells["artefact"] == (where or artefact)) & (cells["method"] == method)
+    fits &= cells["task"].isin([task, task.removesuffix("-v2")])
+    fits &= (cells["metric"] == "hours") == hours
+    if not fits.any():
+        return math.nan, math.nan
+    cell = cells[fits].iloc[0]
+    return float(cell["value"]), float(cell["std"])

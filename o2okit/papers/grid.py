@@ -17,16 +17,16 @@ from matplotlib.figure import Figure
 
 from o2okit.data import Dataset
 from o2okit.errors import UserError
-from o2okit.papers import histories, values
+from o2okit.papers import histories
 from o2okit.papers import parameters as p
-from o2okit.papers.declarations import Amounts, Entry, Panel
+from o2okit.papers.declarations import Amounts, Entry, Panel, published
 from o2okit.papers.divergence import has_left
 from o2okit.papers.judging import Judging
 from o2okit.papers.study import Study
-from o2okit.report import panels, tables, verdicts
+from o2okit.report import panels, statistics, tables, verdicts
 from o2okit.report.artefacts import ranges
 from o2okit.report.curves import curve_statistic
-from o2okit.report.statistics import bootstrap_interval, iqm
+from o2okit.report.statistics import bootstrap_interval
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import RunSpec, protocol
@@ -169,6 +169,7 @@ class GridStudy(Judging, Study):
             replay=entry.replay,
             hyper=entry.online_hyper,
             method_hyper={**scaled, **own},
+            keep_replay=entry.keep_replay,
             **measured,
         )
 
@@ -233,6 +234,11 @@ class GridStudy(Judging, Study):
         curves = [self.curve(task, entry, seed) for seed in self.seeds]
         return np.array([curve_statistic(statistic, c["score"], c["step"]) for c in curves])
 
+    def hours(self, task: str, entry: Entry) -> np.ndarray:
+        """What each seed's fine-tuning took, its share of its cohort's ``[seeds]``."""
+        results = [self.result(self.spec(task, entry, s)).folder.result() for s in self.seeds]
+        return np.array([each["seconds"] / each["runs_in_cohort"] / 3600 for each in results])
+
     def cells(self, artefact: str) -> pd.DataFrame:
         """One row per task and entry: ours with its interval, the published value, the verdict."""
         rows = []
@@ -240,9 +246,10 @@ class GridStudy(Judging, Study):
             data = self.datasets[task]
             comparable = data.source == "d4rl" and self.profile == "paper"
             for entry in self.entries_of(artefact, task):
-                ours = self.scores(task, entry)
+                hours = self.panels[artefact].hours
+                ours = (self.hours if hours else self.scores)(task, entry)
                 interval = bootstrap_interval(ours)
-                value, std = published(self.paper, artefact, task, entry)
+                value, std = published(self.paper, artefact, task, entry, hours=hours)
                 row = {
                     "task": task,
                     "entry": entry.label,
@@ -266,19 +273,20 @@ class GridStudy(Judging, Study):
         return pd.DataFrame(rows)
 
     def aggregates(self, artefact: str) -> pd.DataFrame:
-        """Per entry the interquartile mean over tasks and seeds, with its stratified interval."""
-        rows = []
+        """Per entry the panel's aggregate over tasks and seeds, with its stratified interval."""
+        rows, kind = [], self.panels[artefact].aggregate
         for entry in self.panels[artefact].entries:
             tasks = [t for t in self.tasks_of(artefact) if entry in self.entries_of(artefact, t)]
             if not tasks:
                 continue
-            interval = bootstrap_interval([self.scores(task, entry) for task in tasks], iqm)
+            scores = [self.scores(task, entry) for task in tasks]
+            interval = bootstrap_interval(scores, getattr(statistics, kind))
             rows.append(
                 {
                     "entry": entry.label,
                     "tasks": len(tasks),
                     "seeds": len(self.seeds),
-                    "iqm": interval.estimate,
+                    kind: interval.estimate,
                     "low": interval.low,
                     "high": interval.high,
                 }
@@ -331,7 +339,7 @@ class GridStudy(Judging, Study):
             return histories.draw(self, artefact, caption)
         if panel.aggregate:
             numbers = self.aggregates(artefact)
-            return panels.aggregates(numbers, caption), numbers
+            return panels.aggregates(numbers, caption, panel.aggregate), numbers
         if panel.curves:
             numbers = self.curves(artefact)
             figure = panels.curves(
@@ -343,7 +351,7 @@ class GridStudy(Judging, Study):
             )
             return figure, numbers
         cells = self.cells(artefact)
-        return panels.scores(cells, caption), cells
+        return panels.scores(cells, caption, "hours" * panel.hours), cells
 
     def provenance(self) -> dict[str, Any]:
         """Datasets, seeds, amounts, and what was left out and why."""
@@ -382,15 +390,3 @@ class GridStudy(Judging, Study):
             f"seeds {ranges(self.seeds_of(artefact))}"
             + "".join(f" · {name} stands in" for name in tasks if name not in self.named(""))
         )
-
-
-def published(paper: str, artefact: str, task: str, entry: Entry) -> tuple[float, float]:
-    """The printed value and spread of an entry in an artefact; NaN where none is printed."""
-    where, _, method = entry.published.rpartition(":")
-    cells = values.scores(paper)
-    fits = (cells["artefact"] == (where or artefact)) & (cells["task"] == task)
-    fits &= cells["method"] == method
-    if not fits.any():
-        return math.nan, math.nan
-    cell = cells[fits].iloc[0]
-    return float(cell["value"]), float(cell["std"])

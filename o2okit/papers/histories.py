@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from o2okit.methods.neighbours import state_entropy
 from o2okit.report import panels
+from o2okit.streams import generator
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
-from o2okit.training import RunSpec
+from o2okit.training import Run, RunSpec
 
 if TYPE_CHECKING:
     from o2okit.papers.grid import GridStudy
+
+
+STATES, NEAREST = 5_000, 5  # specs/qcse.md 2
+
+
+def state_entropies(run: Run) -> pd.DataFrame:
+    """Entropy of the run's own states at each evaluation (QCSE's Eq. 19): of 5,000 of those it had by then.
+
+    Steps before there are enough states for it are left out. ``mean_log_radius`` is free of its constants.
+    """
+    states, rows = run.transitions().obs.numpy(), []
+    rng = generator(run.spec.seed, "state entropy")
+    for step in run.evaluations()["step"]:
+        if step > NEAREST:
+            drawn = rng.choice(step, size=min(step, STATES), replace=False)
+            found = state_entropy(states[drawn], NEAREST)
+            rows.append((step, *found))
+    return pd.DataFrame(rows, columns=["step", "state_entropy", "mean_log_radius"])
+
+
+DERIVED: dict[str, Callable[[Run], pd.DataFrame]] = {"state_entropy": state_entropies}
 
 
 def specs(spec: RunSpec, before: bool) -> list[RunSpec]:
@@ -31,7 +55,7 @@ def history(
     parts = []
     for each in specs(spec, before):
         run, known = study.result(each), find_task(each.task).scored
-        table = run.metrics() if metric else run.evaluations()
+        table = DERIVED.get(metric, Run.metrics if metric else Run.evaluations)(run)
         value = table[metric] if metric else normalised_score(each.task, table[known].to_numpy())
         shift = 0 if each is spec else each.steps
         parts.append(pd.DataFrame({"step": table["step"] - shift, metric or "score": value}))

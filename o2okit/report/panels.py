@@ -25,12 +25,13 @@ def _unit(task: str) -> str:
     return "return" if found and not found.reference else "normalised score"
 
 
-def scores(cells: pd.DataFrame, title: str) -> Figure:
+def scores(cells: pd.DataFrame, title: str, unit: str = "") -> Figure:
     """Ours with its interval and the published mean ± std, a line per entry.
 
     Args:
         cells: task, entry, score, low, high, published, published_std; one row per task and entry.
         title: of the figure.
+        unit: of the numbers, where they are no scores.
     """
     tasks = list(dict.fromkeys(cells["task"]))
     entries = list(dict.fromkeys(cells["entry"]))
@@ -52,7 +53,7 @@ def scores(cells: pd.DataFrame, title: str) -> Figure:
             finite = np.isfinite(low) & np.isfinite(high)
             place.hlines((y + offset)[finite], low[finite], high[finite], color=colour, lw=1.6)
             place.plot(part[middle], y + offset, color=colour, marker=marker, ms=5, ls="")
-        place.set(title=task, xlabel=_unit(task))
+        place.set(title=task, xlabel=unit or _unit(task))
         place.set_yticks(y, entries)
         place.set_ylim(len(entries) - 0.5, -0.5)
         place.grid(axis="x", color="0.93", lw=0.7)
@@ -67,24 +68,28 @@ def scores(cells: pd.DataFrame, title: str) -> Figure:
     return _finish(figure, title, handles)
 
 
-def aggregates(frame: pd.DataFrame, title: str) -> Figure:
-    """The interquartile mean of each entry with its interval, all in one panel.
+AGGREGATES = {"iqm": "interquartile mean", "median": "median of the tasks' means", "mean": "mean"}
+
+
+def aggregates(frame: pd.DataFrame, title: str, kind: str) -> Figure:
+    """An aggregate of each entry with its interval, all in one panel.
 
     Args:
-        frame: entry, tasks, iqm, low, high; one row per entry.
+        frame: entry, tasks, ``kind``, low, high; one row per entry.
         title: of the figure.
+        kind: name in ``AGGREGATES``.
     """
     figure, (place,) = _grid(1, 0.9 + 0.28 * len(frame))
     y = np.arange(len(frame))
     finite = np.isfinite(frame["low"]) & np.isfinite(frame["high"])
     place.hlines(y[finite], frame["low"][finite], frame["high"][finite], COLOURS["blue"], lw=1.6)
-    place.plot(frame["iqm"], y, color=COLOURS["blue"], marker="o", ms=5, ls="")
+    place.plot(frame[kind], y, color=COLOURS["blue"], marker="o", ms=5, ls="")
     place.set_yticks(y, frame["entry"])
     place.set_ylim(len(frame) - 0.5, -0.5)
     place.grid(axis="x", color="0.93", lw=0.7)
     place.set_axisbelow(True)
     tasks = " or ".join(map(str, sorted(set(frame["tasks"]))))
-    place.set_xlabel(f"interquartile mean, normalised ({tasks} tasks)")
+    place.set_xlabel(f"{AGGREGATES[kind]}, normalised ({tasks} tasks)")
     label = "ours, 95 % stratified bootstrap interval"
     handle = Line2D([], [], color=COLOURS["blue"], marker="o", ms=5, lw=1.6, label=label)
     return _finish(figure, title, [handle])

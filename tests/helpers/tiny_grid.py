@@ -25,7 +25,7 @@ class Tiny(GridStudy):
     title = "A grid as small as can be"
     panels = {  # noqa: RUF012
         "table_8": Panel("scores", (e.OFFLINE, e.SCRATCH, e.GDE, e.NO_N_STEP)),
-        "over_all": Panel("aggregate", (e.SCRATCH, e.GDE), aggregate=True),
+        "over_all": Panel("aggregate", (e.SCRATCH, e.GDE), aggregate="iqm"),
         "smooth": Panel("smoothed", (e.GDE, LONGER), curves=True, window=3),
         "seeds": Panel("seeds", (e.OFF2ON, e.GDE), curves=True, tasks=(HOPPER,), per_seed=True),
         "share": Panel("metric", (e.OFF2ON,), curves=True, metric="online_share"),

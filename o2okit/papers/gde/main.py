@@ -27,7 +27,7 @@ class MainStudy(GridStudy):
     title = "5.2 Experiment results: GDE and eight baselines on D4RL"
     panels: ClassVar[Mapping[str, Panel]] = {
         "table_2": Panel("Table 2: GDE and eight others", ALL),
-        "figure_6a": Panel("Fig. 6a: all tasks together", ALL, aggregate=True),
+        "figure_6a": Panel("Fig. 6a: all tasks together", ALL, aggregate="iqm"),
         "figure_8": Panel("Fig. 8: fine-tuning on AntMaze", ALL[1:], curves=True, tasks=e.ANTMAZE),
         "figure_9": Panel(
             "Fig. 9: fine-tuning in locomotion", ALL[1:], curves=True, tasks=e.LOCOMOTION, window=11

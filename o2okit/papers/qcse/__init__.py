@@ -1,0 +1,1 @@
+"""QCSE: Q Conditioned State Entropy Exploration."""

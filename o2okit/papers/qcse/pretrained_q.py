@@ -1,0 +1,65 @@
+"""QCSE, Sections 6.2 and F: the pre-trained Q as condition, and what becomes of the entropy (Figs. 7, 9, 10).
+
+Numbered departures from the paper:
+    1. "Randomly initialised" is a fresh critic that never learns, "from scratch" one that learns online on
+       the same minibatches from the task's reward (specs/qcse.md 2). Fine-tuning keeps the pre-trained Q.
+    2. The eight Gym tasks (spec 4). Figs. 7 and 10, and 9, are one figure each: they differ in tasks.
+    3. The entropy is that of a run's own states, of 5,000 of them (spec 2, Eq. 19). "Ends above" looks at
+       the last evaluation, and at log ρ alone, whose constants are no one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from o2okit.papers import histories
+from o2okit.papers.grid import Entry, GridStudy, Panel
+from o2okit.papers.qcse import entries as e
+
+AWAC, QCSE = (replace(entry, keep_replay=True) for entry in (e.AWAC, e.AWAC_QCSE))
+SCRATCH, FROZEN = (
+    e.on("awac", f"AWAC + QCSE, {name}", "", "qcse", cond_net=kind)
+    for name, kind in (("Q from scratch", "random"), ("random Q", "frozen"))
+)
+LINES = (AWAC, FROZEN, SCRATCH, QCSE)
+
+
+class PretrainedQStudy(GridStudy):
+    """The study behind ``notebooks/qcse/pretrained_q.ipynb``."""
+
+    key = "qcse/pretrained_q"
+    title = "6.2 Does it need the pre-trained Q, and does the entropy rise?"
+    panels: ClassVar[Mapping[str, Panel]] = {
+        "figure_10": Panel("Figs. 7a, 10: AWAC + QCSE by its condition", LINES, curves=True),
+        "figure_10_scores": Panel("Ours: final scores behind Fig. 10", LINES),
+        "figure_9": Panel(
+            "Figs. 7b, 9: entropy of the states visited",
+            (AWAC, QCSE),
+            curves=True,
+            metric="state_entropy",
+        ),
+    }
+    amounts = e.amounts(paper={"tasks": e.GYM})
+    groups = e.GYM_GROUPS
+    statistics = e.STATISTICS
+
+    def log_radius(self, task: str, entry: Entry) -> np.ndarray:
+        """Mean log ρ of each seed's states at the end ``[seeds]``."""
+        runs = [self.result(self.spec(task, entry, seed)) for seed in self.seeds]
+        return np.array(
+            [histories.state_entropies(run)["mean_log_radius"].iloc[-1] for run in runs]
+        )
+
+    def _judge(self) -> list[dict[str, Any]]:
+        tasks = self.run_of("")
+        higher = [(QCSE, ">", AWAC)]
+        return [
+            self.judge_total("qcse-20", "", QCSE, FROZEN),
+            self.judge_tasks("qcse-21", "most", "", QCSE, [SCRATCH]),
+            self.judge_pairs("qcse-22", "all", tasks, higher, self.log_radius),
+            self.judge_pairs("qcse-23", "most", tasks, higher, self.log_radius),
+        ]

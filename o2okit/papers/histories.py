@@ -55,7 +55,12 @@ def history(
     parts = []
     for each in specs(spec, before):
         run, known = study.result(each), find_task(each.task).scored
-        table = DERIVED.get(metric, Run.metrics if metric else Run.evaluations)(run)
+        if metric in DERIVED:
+            table = DERIVED[metric](run)
+        elif metric:
+            table = run.metrics()
+        else:
+            table = run.evaluations()
         value = table[metric] if metric else normalised_score(each.task, table[known].to_numpy())
         shift = 0 if each is spec else each.steps
         parts.append(pd.DataFrame({"step": table["step"] - shift, metric or "score": value}))

@@ -1,7 +1,11 @@
-"""A grid study as small as can be, for the tests of what grids do."""
+"""A grid study as small as can be, for the tests of what grids do, and a dataset for every task."""
 
+import numpy as np
+
+from o2okit.data import Dataset
 from o2okit.papers.gde import entries as e
 from o2okit.papers.grid import Amounts, GridStudy, Panel
+from o2okit.tasks import task as find_task
 
 HOPPER, WALKER, MEDIUM = "hopper-random-v2", "walker2d-random-v2", "hopper-medium-v2"
 MAZE = "antmaze-umaze-v0"
@@ -41,3 +45,13 @@ class Tiny(GridStudy):
             self.judge_total("gde-05", "locomotion", e.GDE, e.OFFLINE),
             self.judge_tasks("gde-02", "all", "antmaze", e.GDE, [e.OFFLINE]),
         ]
+
+
+def fake(task, **_) -> Dataset:
+    """A few rows of the task's sizes, in two episodes of different return."""
+    seen, rng = find_task(task), np.random.default_rng(0)
+    obs = rng.standard_normal((40, seen.obs_size)).astype(np.float32)
+    action = rng.uniform(-1, 1, (40, seen.act_size)).astype(np.float32)
+    reward = np.linspace(-4, 2, 40).astype(np.float32)
+    ends = np.arange(40) % 20 == 19
+    return Dataset(seen.environment, task, "kit", obs, action, reward, obs, ends & False, ends)

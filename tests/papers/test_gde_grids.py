@@ -7,27 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from hosts import hopper_data
+from tiny_grid import fake
 
 import o2okit
-from o2okit.data import Dataset
 from o2okit.papers import divergence, grid, histories
 from o2okit.papers.gde import challenges, hyperparameters
 from o2okit.papers.gde import entries as e
 from o2okit.report import panels
-from o2okit.tasks import task as find_task
 
 HOPPER, WALKER = "hopper-medium-v2", challenges.WALKER
 KEYS = ("gde/challenges", "gde/hyperparameters")
-
-
-def fake(task, **_) -> Dataset:
-    """A few rows of the task's sizes, in two episodes of different return."""
-    seen, rng = find_task(task), np.random.default_rng(0)
-    obs = rng.standard_normal((40, seen.obs_size)).astype(np.float32)
-    action = rng.uniform(-1, 1, (40, seen.act_size)).astype(np.float32)
-    reward = np.linspace(-4, 2, 40).astype(np.float32)
-    ends = np.arange(40) % 20 == 19
-    return Dataset(seen.environment, task, "kit", obs, action, reward, obs, ends & False, ends)
 
 
 @pytest.fixture

@@ -1,0 +1,179 @@
+"""What the sections of the QCSE paper declare, and the numbers that only they have."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_grid import fake
+
+import o2okit
+from o2okit.papers import SECTIONS, grid, histories, values
+from o2okit.papers.grid import GridStudy, published
+from o2okit.papers.qcse import acceleration, neighbours, pretrained_q
+from o2okit.papers.qcse import entries as e
+
+GRIDS = [cls for cls in SECTIONS if cls.key.startswith("qcse/") and issubclass(cls, GridStudy)]
+TABLES = [
+    (cls, name)
+    for cls in GRIDS
+    for name in cls.panels
+    if name.startswith("table") and "curves" not in name
+]
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """A study with data for all tasks; nothing is built."""
+    monkeypatch.setattr(grid, "dataset", fake)
+    monkeypatch.setattr(grid, "why_not", lambda name, _: "")
+    return lambda key, profile="paper", **given: o2okit.study(
+        key, profile=profile, device="cpu", **given
+    )
+
+
+@pytest.mark.parametrize(("cls", "name"), TABLES, ids=lambda value: getattr(value, "key", value))
+def test_every_column_of_a_table_meets_its_published_cells(cls, name):
+    panel, artefact = cls.panels[name], name.removesuffix("_hours")
+    printed = values.scores("qcse", artefact)
+    assert set(printed["method"]) <= {entry.published for entry in panel.entries}
+    tasks = [task for group in cls.groups.values() for task in group]
+    for entry in panel.entries:
+        for task in tasks:
+            value, _ = published("qcse", artefact, task, entry, hours=panel.hours)
+            assert math.isfinite(value), (entry.label, task)
+
+
+def test_scores_and_hours_of_one_cell_are_told_apart():
+    entry, pen = acceleration.CAL_QL[20], acceleration.PEN[0]
+    assert published("qcse", "table_4", pen, entry)[0] == 98
+    assert published("qcse", "table_4", pen, entry, hours=True)[0] == 7.393
+    assert math.isnan(published("qcse", "table_1", e.GYM[0], e.CQL, hours=True)[0])
+
+
+@pytest.mark.parametrize("cls", GRIDS, ids=lambda cls: cls.key)
+def test_labels_of_a_panel_are_different_and_profiles_run_tasks_of_the_paper(cls):
+    for panel in cls.panels.values():
+        assert len({entry.label for entry in panel.entries}) == len(panel.entries)
+    named = {task for group in cls.groups.values() for task in group}
+    for amount in cls.amounts.values():
+        assert set(amount.tasks) <= named | {cls.stand_in, e.STAND_IN}
+    assert set(cls.amounts["paper"].tasks) == named
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("cls", GRIDS, ids=lambda cls: cls.key)
+def test_every_entry_is_a_valid_run_on_its_tasks(cls, profile, study):
+    section = study(cls.key, profile)
+    for artefact in section.panels:
+        for task in section.tasks_of(artefact):
+            for entry in section.entries_of(artefact, task):
+                spec = section.spec(task, entry, 0)
+                assert (spec.phase, spec.task) == ("online", task)
+                assert spec.start.phase == "offline"
+                half = spec.backbone in ("cql", "cal-ql")
+                assert spec.replay == ("half" if half else "mixed")
+
+
+def test_the_neighbour_goes_with_the_task_unless_it_is_asked_for(study):
+    section = study("qcse/neighbours")
+    for task, k in neighbours.PRINTED.items():
+        assert section.spec(task, e.CQL_QCSE, 0).method_hyper["k"] == k
+        assert section.spec(task, neighbours.BY_K[85], 0).method_hyper["k"] == 85
+    sweep = {section.spec(neighbours.HOPPER, entry, 0).cohort for entry in neighbours.BY_K.values()}
+    assert len(sweep) == 1
+
+
+def test_sections_share_their_runs(study):
+    """Fig. 11 is Table 1's runs; AWAC's of Fig. 2 are Fig. 4's."""
+    ids = {
+        key: {spec.id for spec in study(f"qcse/{key}").specs()}
+        for key in ("main", "aggregates", "condition", "backbones")
+    }
+    assert ids["aggregates"] < ids["main"]
+    assert len(ids["condition"] & ids["backbones"]) == 2 * 8 * 5  # alone and with QCSE
+
+
+def test_every_claim_is_judged_once(study):
+    judged = []
+    for cls in GRIDS:
+        section = study(cls.key, "smoke")
+
+        def ones(task, entry, seeds=section.seeds):
+            return np.ones(len(seeds))
+
+        for name in ("scores", "hours", "area", "gap", "log_radius"):
+            if hasattr(section, name):
+                setattr(section, name, ones)
+        rows = section._judge()
+        assert {row["verdict"] for row in rows} == {"not run"}  # smoke decides nothing
+        judged += [row["claim_id"] for row in rows]
+    numbers = [int(key.removeprefix("qcse-")) for key in judged if key.startswith("qcse-")]
+    assert sorted(numbers) == [*range(1, 15), *range(16, 34)]  # 15: APL and SUNG are still to come
+
+
+def test_claims_of_the_paper_hold_for_its_own_cells(study):
+    """Table 1's and Table 3's printed means in the place of three equal seeds."""
+    for key, expected in (
+        ("qcse/main", {"qcse-01": "supported", "qcse-02": "supported", "qcse-04": "supported"}),
+        ("qcse/exploration", {"qcse-13": "supported", "qcse-14": "supported"}),
+        (
+            "qcse/acceleration",
+            {"qcse-24": "contradicted", "qcse-28": "supported", "qcse-30": "supported"},
+        ),
+    ):
+        section = study(key)
+        table = next(iter(section.panels))
+
+        def printed(task, entry, hours=False, table=table):
+            value, _ = published("qcse", table, task, entry, hours=hours)
+            return np.full(3, 0.0 if math.isnan(value) else value)
+
+        section.scores = printed
+        section.hours = lambda task, entry, printed=printed: printed(task, entry, True)
+        for name in ("area", "gap"):
+            setattr(section, name, printed)
+        verdicts = {row["claim_id"]: row["verdict"] for row in section._judge()}
+        assert {claim: verdicts[claim] for claim in expected} == expected
+
+
+def test_hours_are_a_runs_share_of_its_cohort(study):
+    section = study("qcse/acceleration")
+    folder = SimpleNamespace(result=lambda: {"seconds": 7200.0, "runs_in_cohort": 4})
+    section.result = lambda spec: SimpleNamespace(folder=folder)
+    assert section.hours(acceleration.PEN[0], acceleration.CQL[1]).tolist() == [0.5] * 5
+
+
+def test_the_entropy_of_a_runs_states(study):
+    """At each evaluation of the states until then, 5,000 at most; none where there are too few."""
+    rng = np.random.default_rng(0)
+    states = rng.standard_normal((6_000, 3)).astype(np.float32)
+    states[3_000:] *= 4  # the second half is spread out
+
+    class Tensor:
+        def numpy(self):
+            return states
+
+    run = SimpleNamespace(
+        spec=SimpleNamespace(seed=0),
+        transitions=lambda: SimpleNamespace(obs=Tensor()),
+        evaluations=lambda: pd.DataFrame({"step": [0, 5, 3_000, 6_000]}),
+    )
+    found = histories.state_entropies(run)
+    assert found["step"].tolist() == [3_000, 6_000]
+    first, second = found["state_entropy"]
+    # Of 3 Gaussian dimensions, less the 0.103 that Eq. 19 reads too low with k = 5.
+    assert first == pytest.approx(1.5 * math.log(2 * math.pi * math.e) - 0.103, abs=0.1)
+    assert second > first + 1
+
+
+def test_only_runs_whose_states_are_looked_at_keep_them(study):
+    section = study("qcse/pretrained_q")
+    kept = {
+        spec.method_hyper.get("cond_net", "naive"): spec.keep_replay
+        for spec in section.specs()
+        if spec.start
+    }
+    assert kept == {"naive": True, "online": True, "random": False, "frozen": False}
+    assert [line.keep_replay for line in pretrained_q.LINES] == [True, False, False, True]

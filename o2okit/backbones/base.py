@@ -55,7 +55,7 @@ def power(base: Tensor, exponent: Tensor) -> Tensor:
     return (base.log() * exponent).exp()
 
 
-HOOKS = ("target", "critic_loss", "actor_loss")  # of ``Changes``
+HOOKS = ("target", "critic_loss", "actor_loss", "constraint")  # of ``Changes``
 Loss = Callable[[], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -84,6 +84,10 @@ class Changes:
         """The actor's loss ``[R]`` and its metrics ``[R]``; of a discrete agent its Q-network's."""
         return own()
 
+    def constraint(self, batch: Batch) -> Tensor | None:
+        """The weight of each row ``[R, B]`` in what keeps the agent close to its data; ``None``: all 1."""
+        return None
+
 
 class Agent(Saved):
     """A cohort of agents of one backbone.
@@ -102,7 +106,8 @@ class Agent(Saved):
     replay: ClassVar[str] = "mixed"  # what plain fine-tuning draws from (CORL)
     # What changes when fine-tuning begins, unless it is given.
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
-    asks: ClassVar[tuple[str, ...]] = HOOKS  # what of its update a method may change
+    # What of its update a method may change.
+    asks: ClassVar[tuple[str, ...]] = ("target", "critic_loss", "actor_loss")
     imitates: ClassVar[bool] = False  # learns from actions alone, whatever they earn
     discrete: ClassVar[bool] = False  # for tasks whose observations and actions are indices
     saved_kinds = (Stacked, Adam, Normaliser)

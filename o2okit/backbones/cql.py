@@ -58,7 +58,7 @@ class CQL(SAC):
 
     Hyperparameters = CQLHyperparameters
     version = 1
-    asks = ("target", "actor_loss")  # TD loss and penalty are one
+    asks = ("target", "actor_loss", "constraint")  # TD loss and penalty are one
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""
@@ -122,7 +122,10 @@ class CQL(SAC):
         taken, uniform, policy = q.split([1, n, 2 * n], dim=-1)
         taken, policy = taken[..., 0], self.calibrate(policy, batch)
         others = torch.cat([uniform, policy], dim=-1) - log_probs[:, None]
-        difference = (others.logsumexp(-1) - taken).mean(-1)
+        difference, rows = others.logsumexp(-1) - taken, self.method.constraint(batch)
+        if rows is not None:
+            difference = difference * rows[:, None]
+        difference = difference.mean(-1)
         loss = (taken - target[:, None]).square().mean(-1).sum(-1)
         metrics = {
             "critic_loss": loss.detach(),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from o2okit.backbones.base import HOOKS
 from o2okit.backbones.td3 import TD3, TD3Hyperparameters
 from o2okit.data import Batch
 from o2okit.hyper import per_run
@@ -29,12 +30,16 @@ class TD3BC(TD3):
 
     Hyperparameters = TD3BCHyperparameters
     version = 1
+    asks = HOOKS
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss ``[R]`` and its metrics ``[R]``; λ carries no gradient."""
         action = self.policy.mode(batch.obs)
         q = self.q(self.critic, batch.obs, action, only=0)
         weight = self.hyper.alpha / mean_per_run(q.detach().abs())
-        imitation = (action - batch.action).square().mean((1, 2))
+        imitation, rows = (action - batch.action).square(), self.method.constraint(batch)
+        if rows is not None:
+            imitation = imitation * rows[..., None]
+        imitation = imitation.mean((1, 2))
         loss = imitation - weight * q.mean(-1)
         return loss, {"actor_loss": loss.detach(), "bc_loss": imitation.detach()}

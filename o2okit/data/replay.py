@@ -205,6 +205,11 @@ class Replay:
         """As ``places``, of the run's own rows alone."""
         return (u * self.online).long() + self._base[:, None]
 
+    def newest_places(self, u: Tensor, most: int) -> Tensor:
+        """As ``places``, of the run's newest rows, ``most`` at most."""
+        age = (u * min(most, self.online)).long()
+        return (self._next - 1 - age) % self.capacity + self._base[:, None]
+
     def own_rows(self, n: int) -> tuple[int, int]:
         """How many of ``n`` drawn rows are the run's own: at least, at most.
 

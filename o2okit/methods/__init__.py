@@ -1,5 +1,6 @@
 """One file per fine-tuning method. ``METHODS`` is the registry."""
 
+from o2okit.methods.apl import APL
 from o2okit.methods.balanced_replay import BalancedReplay
 from o2okit.methods.base import Naive
 from o2okit.methods.bp_iql import BpIQL
@@ -16,11 +17,13 @@ from o2okit.methods.reiql import ReIQL
 from o2okit.methods.rnd import RND
 from o2okit.methods.rnd_bonus import RNDBonus
 from o2okit.methods.state_entropy import SE
+from o2okit.methods.sung import SUNG
 from o2okit.methods.temperature import Temperature
 from o2okit.methods.vcse import VCSE
 
 METHODS = {
     "naive": Naive,
+    "apl": APL,
     "balanced-replay": BalancedReplay,
     "bp-iql": BpIQL,
     "const": ConstantBonus,
@@ -36,6 +39,7 @@ METHODS = {
     "rnd": RND,
     "rnd-bonus": RNDBonus,
     "se": SE,
+    "sung": SUNG,
     "temperature": Temperature,
     "vcse": VCSE,
 }

@@ -14,8 +14,10 @@ from o2okit.nn.policies import (
 from o2okit.nn.products import mean_per_run
 from o2okit.nn.saved import Parts, Saved
 from o2okit.nn.stacked import Stacked, StackedMLP
+from o2okit.nn.vae import VAE
 
 __all__ = [
+    "VAE",
     "Adam",
     "DeterministicPolicy",
     "GaussianPolicy",

@@ -27,6 +27,7 @@ from o2okit.papers.qcse.exploration import ExplorationStudy as QCSEExplorationSt
 from o2okit.papers.qcse.main import MainStudy as QCSEMainStudy
 from o2okit.papers.qcse.medium_expert import MediumExpertStudy
 from o2okit.papers.qcse.neighbours import NeighbourStudy
+from o2okit.papers.qcse.o2o_methods import O2OMethodsStudy
 from o2okit.papers.qcse.pretrained_q import PretrainedQStudy
 from o2okit.papers.study import Study
 
@@ -49,6 +50,7 @@ SECTIONS = (
     QCSEAdroitStudy,
     QCSEBackboneStudy,
     QCSEExplorationStudy,
+    O2OMethodsStudy,
     NeighbourStudy,
     PretrainedQStudy,
     AccelerationStudy,

@@ -4,7 +4,7 @@ Numbered departures from the paper:
     1. Everything is run, also what the paper quotes (spec E18); tasks are D4RL's v2 (spec 3).
     2. A score is the mean of the last tenth of the evaluations in every family (spec E4).
     3. ``laptop`` has a fortieth of the paper's online steps, and a two-hundredth with CQL or Cal-QL, whose
-       update takes some twenty times as long as IQL's.
+       update takes some twenty times as long as IQL's. SUNG's VAE has a fortieth of its updates.
     4. One environment step and one update in turns, where Cal-QL's code collects whole episodes first.
 """
 
@@ -36,7 +36,10 @@ FEW = {"n_actions": 2, "hidden": (32, 32), "critic_hidden": (32, 32)}  # of smok
 SMOKE = replace(
     GDE_AMOUNTS["smoke"],
     hyper={"cql": FEW, "cal-ql": FEW},
-    method_hyper={name: {"start": 20} for name in ("const", "qcse", "rnd-bonus", "se", "vcse")},
+    method_hyper={
+        **{name: {"start": 20} for name in ("const", "qcse", "rnd-bonus", "se", "vcse")},
+        "sung": {"vae_updates": 20, "vae_hidden": (32, 32)},
+    },
 )
 PAPER = Amounts(
     tasks=GYM + ANTMAZE,
@@ -54,7 +57,12 @@ PAPER = Amounts(
 )
 AMOUNTS = {
     "smoke": SMOKE,
-    "laptop": replace(GDE_AMOUNTS["laptop"], tasks=TWO, hyper={}, method_hyper={}),
+    "laptop": replace(
+        GDE_AMOUNTS["laptop"],
+        tasks=TWO,
+        hyper={},
+        method_hyper={"sung": {"vae_updates": 2_500}},  # departure 3
+    ),
     "paper": PAPER,
 }
 # With CQL or Cal-QL: departure 3.

@@ -29,6 +29,7 @@ from o2okit.papers.qcse.medium_expert import MediumExpertStudy
 from o2okit.papers.qcse.neighbours import NeighbourStudy
 from o2okit.papers.qcse.o2o_methods import O2OMethodsStudy
 from o2okit.papers.qcse.pretrained_q import PretrainedQStudy
+from o2okit.papers.qcse.what_the_bonus_is import BonusStudy
 from o2okit.papers.study import Study
 
 SECTIONS = (
@@ -56,6 +57,7 @@ SECTIONS = (
     AccelerationStudy,
     MediumExpertStudy,
     AggregateStudy,
+    BonusStudy,
 )
 STUDIES: dict[str, type[Study]] = {cls.key: cls for cls in SECTIONS}
 

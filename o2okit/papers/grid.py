@@ -46,6 +46,8 @@ class GridStudy(Judging, Study):
         groups: name -> the paper's tasks that are summed up.
         statistics: family of tasks -> statistic of a curve that is the score. An offline agent's is
             always its last one: that agent is what is fine-tuned.
+        drawings: name -> caption of the figures that a section draws by itself, by a
+            method ``_draw_own`` that is as ``_draw``.
         stand_in: a task that the section is not about. Smoke runs it, and any profile where there are data
             for none of its tasks: it shows the same comparison in their place, and is never judged.
     """
@@ -54,12 +56,14 @@ class GridStudy(Judging, Study):
     amounts: ClassVar[Mapping[str, Amounts]]
     groups: ClassVar[Mapping[str, tuple[str, ...]]]
     statistics: ClassVar[Mapping[str, str]]
+    drawings: ClassVar[Mapping[str, str]] = {}
     stand_in: ClassVar[str] = ""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if hasattr(cls, "panels"):
-            cls.artefacts = {name: panel.caption for name, panel in cls.panels.items()}
+            captions = {name: panel.caption for name, panel in cls.panels.items()}
+            cls.artefacts = captions | dict(cls.drawings)
             allowed = [name for group in cls.groups.values() for name in group]
             cls.parameters = {
                 "profile": p.PROFILE,
@@ -187,7 +191,8 @@ class GridStudy(Judging, Study):
 
     def tasks_of(self, artefact: str) -> list[str]:
         """The tasks of a panel that are run."""
-        about = {self.run_for(name) for name in self.panels[artefact].tasks}
+        named = () if artefact in self.drawings else self.panels[artefact].tasks
+        about = {self.run_for(name) for name in named}
         return [name for name in self.tasks if not about or name in about]
 
     def run_for(self, task: str) -> str:
@@ -318,6 +323,8 @@ class GridStudy(Judging, Study):
 
     def _table(self, artefact: str | None = None) -> pd.DataFrame:
         artefact = artefact or next(iter(self.panels))
+        if artefact in self.drawings:
+            return self._draw_own(artefact)[1]
         if not self.tasks_of(artefact):
             return self.missing(artefact)
         if self.panels[artefact].aggregate:
@@ -326,6 +333,8 @@ class GridStudy(Judging, Study):
 
     # --- what a study provides --------------------------------------------------------------------
     def _draw(self, artefact: str) -> tuple[Figure, pd.DataFrame]:
+        if artefact in self.drawings:
+            return self._draw_own(artefact)
         panel, place = self.panels[artefact], self.in_place(artefact)
         caption = f"{panel.caption}\n{place}" if place else panel.caption
         if not self.tasks_of(artefact):
@@ -373,7 +382,7 @@ class GridStudy(Judging, Study):
 
     def online_steps(self, artefact: str | None = None) -> list[int]:
         """The lengths of fine-tuning behind an artefact, or behind all."""
-        shown = [self.panels[artefact]] if artefact else self.panels.values()
+        shown = [self.panels[artefact]] if artefact in self.panels else self.panels.values()
         lengths = {entry.length for panel in shown for entry in panel.entries}
         return [self.amount.online_steps * length for length in sorted(lengths)]
 

@@ -112,6 +112,11 @@ def test_every_claim_is_judged_once(study):
         judged += [row["claim_id"] for row in rows]
     numbers = [int(key.removeprefix("qcse-")) for key in judged if key.startswith("qcse-")]
     assert sorted(numbers) == [*range(1, 34)]
+    assert {row for row in judged if not row.startswith("qcse-")} == {
+        "o2okit:qcse/exploration-1",
+        "o2okit:qcse/what_the_bonus_is-1",
+        "o2okit:qcse/what_the_bonus_is-2",
+    }
 
 
 def test_claims_of_the_paper_hold_for_its_own_cells(study):

@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # D4RL's own package: the oracle of our score table and reader. Its dependencies can't be built any more.
 ORACLE := d4rl==1.1 gym==0.26.2 gym_notices cloudpickle
+# A test process takes one thread, a notebook mostly one.
+PARALLEL := -n auto --maxprocesses 8
 
 .PHONY: replicate test install lint notebooks clean help
 
@@ -22,12 +24,12 @@ replicate: $(READY)  ## train what is missing, draw the figures, write the repor
 	@echo "report:  figures/REPORT.md"
 
 test: $(READY)  ## pytest, then every notebook under nbval
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --dist worksteal
 	@$(MAKE) --no-print-directory notebooks
 
 notebooks: $(READY)  ## every notebook executes (nbval, smoke profile)
 	O2OKIT_PROFILE=smoke O2OKIT_BATCH=1 O2OKIT_RUNS=$$(mktemp -d) \
-		$(BIN)/python -m pytest --nbval-lax -p no:cacheprovider notebooks
+		$(BIN)/python -m pytest --nbval-lax -p no:cacheprovider $(PARALLEL) --dist loadfile notebooks
 
 lint: $(READY)  ## ruff, code and notebooks
 	$(BIN)/ruff check .

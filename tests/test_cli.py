@@ -134,11 +134,11 @@ def test_list_says_what_was_made_and_with_which_seeds(capsys, record):
 
 def test_an_artefact_is_not_taken_for_another_whose_number_begins_alike(capsys, monkeypatch):
     class Table10(STUDIES[SECTION]):
-        key = "qcse/table_10"
+        key = "samg/table_10"
         artefacts = {"table_10": "Table 10"}  # noqa: RUF012
 
     monkeypatch.setitem(STUDIES, Table10.key, Table10)
-    assert main(["list", "--paper", "qcse", "--json"]) == 0
+    assert main(["list", "--paper", "samg", "--json"]) == 0
     rows = {row["artefact"]: row["status"] for row in json.loads(capsys.readouterr().out)}
     assert rows["table_1"] == "no notebook yet"
     assert rows["table_10"] == "not made yet"

@@ -69,8 +69,10 @@ def artefact_rows() -> pd.DataFrame:
                     status = f"made: {record['profile']}, seeds {ranges(done['seeds'])}"
                 rows.append((paper, key, name, caption, status, done["files"] if done else []))
         for name in values.artefacts(paper):
-            # figure_2a and figure_2_loss belong to figure_2, figure_20 does not.
-            if not any(re.match(rf"{re.escape(name)}(?!\d)", ours_name) for ours_name in covered):
+            # figure_2a and figure_2_loss belong to figure_2, figure_20 does not. A passage is no artefact.
+            if not name.startswith("text:") and not any(
+                re.match(rf"{re.escape(name)}(?!\d)", ours_name) for ours_name in covered
+            ):
                 rows.append((paper, "", name, "", "no notebook yet", []))
     return pd.DataFrame(
         rows, columns=["paper", "section", "artefact", "caption", "status", "files"]

@@ -36,7 +36,8 @@ class O2OMethodsStudy(GridStudy):
     key = "qcse/o2o_methods"
     title = "6.1 QCSE and other fine-tuning methods"
     panels: ClassVar[Mapping[str, Panel]] = {
-        "table_12": Panel("Fig. 5, Table 12: ways to fine-tune a CQL agent", COLUMNS),
+        "table_12": Panel("Table 12: ways to fine-tune a CQL agent", COLUMNS),
+        "figure_5": Panel("Fig. 5: mean of all tasks", COLUMNS, aggregate="mean"),
         "table_12_curves": Panel("Ours: learning curves behind Table 12", COLUMNS, curves=True),
     }
     amounts = e.amounts(laptop=e.SHORT, paper={"tasks": (*e.ANTMAZE, *MEDIUM, *REPLAY)})

@@ -3,7 +3,7 @@
 Numbered departures from the paper:
     1. "Randomly initialised" is a fresh critic that never learns, "from scratch" one that learns online on
        the same minibatches from the task's reward (specs/qcse.md 2). Fine-tuning keeps the pre-trained Q.
-    2. The eight Gym tasks (spec 4). Figs. 7 and 10, and 9, are one figure each: they differ in tasks.
+    2. The eight Gym tasks (spec 4). Figs. 7b and 9 are one figure: they differ in tasks.
     3. The entropy is that of a run's own states, of 5,000 of them (spec 2, Eq. 19). "Ends above" looks at
        the last evaluation, and at log ρ alone, whose constants are no one's.
 """
@@ -34,10 +34,13 @@ class PretrainedQStudy(GridStudy):
     key = "qcse/pretrained_q"
     title = "6.2 Does it need the pre-trained Q, and does the entropy rise?"
     panels: ClassVar[Mapping[str, Panel]] = {
-        "figure_10": Panel("Figs. 7a, 10: AWAC + QCSE by its condition", LINES, curves=True),
-        "figure_10_scores": Panel("Ours: final scores behind Fig. 10", LINES),
+        "figure_7a": Panel("Fig. 7a: a random Q as condition", (AWAC, FROZEN, QCSE), curves=True),
+        "figure_10": Panel(
+            "Fig. 10: a Q from scratch as condition", (AWAC, SCRATCH, QCSE), curves=True
+        ),
+        "figure_10_scores": Panel("Ours: final scores behind Figs. 7a and 10", LINES),
         "figure_9": Panel(
-            "Figs. 7b, 9: entropy of the states visited",
+            "Fig. 9: entropy of the states visited; 7b is part of it",
             (AWAC, QCSE),
             curves=True,
             metric="state_entropy",

@@ -33,7 +33,6 @@ from o2okit.training import RunSpec, protocol
 from o2okit.training.obtain import dataset, why_not
 
 MOST_NAMES = 3  # of datasets that a figure's last line has room for
-
 __all__ = ["Amounts", "Entry", "GridStudy", "Panel", "published"]
 
 

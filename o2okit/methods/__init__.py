@@ -19,6 +19,7 @@ from o2okit.methods.rnd_bonus import RNDBonus
 from o2okit.methods.state_entropy import SE
 from o2okit.methods.sung import SUNG
 from o2okit.methods.temperature import Temperature
+from o2okit.methods.vae_bonus import VAEBonus
 from o2okit.methods.vcse import VCSE
 
 METHODS = {
@@ -41,6 +42,7 @@ METHODS = {
     "se": SE,
     "sung": SUNG,
     "temperature": Temperature,
+    "vae-bonus": VAEBonus,
     "vcse": VCSE,
 }
 

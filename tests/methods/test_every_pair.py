@@ -12,6 +12,7 @@ from o2okit.training.cohort import Cohort
 SHORT = {
     "gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 40},
     "pex": {"warm_up": 10},
+    "vae-bonus": {"start": 10, "hidden": (8, 8), "latent": 4, "samples": 3},
     "sung": {"vae_updates": 2, "vae_hidden": (8, 8), "candidates": 30},
     **{name: {"start": 10} for name in ("const", "qcse", "rnd-bonus", "se", "vcse")},
     "bp-iql": {"epochs": 2, "prior_hidden": (8, 8), "mixing_hidden": (8, 8), "prior_batch": 64},

@@ -25,7 +25,8 @@ def cohort(
 ) -> Cohort:
     """Two runs that have made ``steps`` steps; lists give each run its own value."""
     small = hosts.SMALL | hosts.FEW.get(backbone, {})
-    own = {"start": START} | ({"size": M, "k": 3} if method != "const" else {}) | hyper
+    near = {} if method in ("const", "vae-bonus") else {"size": M, "k": 3}
+    own = {"start": START} | near | hyper
     specs = [
         RunSpec(
             *("hopper", backbone, "online", 1_000, seed),
@@ -325,3 +326,44 @@ def test_misspelt_choices_are_refused():
             method_hyper={"cond_net": "onlin"},
             replay="online",
         )
+
+
+# --- the form with an autoencoder -----------------------------------------------------------------
+SMALL_VAE = {"hidden": (32, 32), "latent": 3}
+
+
+def test_the_likelihood_of_an_autoencoder_that_ignores_its_input(data):
+    """A decoder that says 0 and an encoder that is the prior: log N(s | 0, 1), whatever the samples."""
+    made = cohort(data, method="vae-bonus", samples=5, **SMALL_VAE)
+    method = made.method
+    for network in method.vae.parts:
+        for weight in network.weights:
+            weight.zero_()
+    obs, condition = torch.randn(2, 7, 11), torch.randn(2, 7, 1)
+    found = method.log_likelihood(obs, condition, torch.randn(2, 35, 3))
+    expected = torch.distributions.Normal(0.0, 1.0).log_prob(obs).sum(-1)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_more_samples_come_closer_to_the_likelihood_from_below(data):
+    made = cohort(data, method="vae-bonus", samples=200, **SMALL_VAE)
+    method, rng = made.method, torch.Generator().manual_seed(0)
+    obs, condition = torch.randn(2, 9, 11, generator=rng), torch.randn(2, 9, 1, generator=rng)
+    noise = torch.randn(2, 200, 9, 3, generator=rng)
+    many = method.log_likelihood(obs, condition, noise.flatten(1, 2))
+    fields = dict(vars(method.hyper)) | {"samples": 1}
+    method.hyper = type(method.hyper)(**fields)
+    each = [method.log_likelihood(obs, condition, noise[:, i]) for i in range(200)]
+    assert torch.allclose(torch.stack(each).logsumexp(0) - np.log(200), many, atol=1e-3)
+    assert (torch.stack(each).mean(0) < many).all()  # Jensen
+
+
+def test_states_that_were_never_seen_are_unlikely(data):
+    made = cohort(data, method="vae-bonus", steps=300, weight=0.0, samples=4, **SMALL_VAE)
+    method = made.method
+    batch, _ = draw(made)
+    strange = batch._replace(obs=batch.obs + 4)
+    usual, rare = (method.bonus(each)[method.asked] for each in (batch, strange))
+    assert rare.mean() > usual.mean() + 1
+    log = method.extra_updates(batch)
+    assert log["vae_loss"].shape == (2,)

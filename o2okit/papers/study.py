@@ -232,7 +232,8 @@ class Study(ABC):
             "runs": sorted(self._runs or ()),
             "diverged": self.diverged(),
             "trained": {
-                name: sorted({str(each[name]) for each in where}) for name in ("commit", "device")
+                name: sorted({str(each.get(name)) for each in where})
+                for name in ("commit", "device", "bfloat16")
             },
             "environment": environment(resolve_device(self.device)),
         }

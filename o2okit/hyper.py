@@ -42,10 +42,13 @@ def static(default: Any, symbol: str, source: str, *, low: float = 0.0, high: fl
     return dataclasses.field(default=default, metadata=meta)
 
 
-def choice(default: str, *others: str, source: str):
-    """A hyper-parameter that is one of some names; the whole cohort shares it."""
+def choice(default: str, *others: str, source: str, later: bool = False):
+    """A hyper-parameter that is one of some names; the whole cohort shares it.
+
+    ``later``: it came after the first runs (``described``).
+    """
     meta = {"per_run": False, "symbol": "", "source": source, "allowed": (default, *others)}
-    return dataclasses.field(default=default, metadata=meta)
+    return dataclasses.field(default=default, metadata=meta | {"later": later})
 
 
 def complete(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +63,19 @@ def complete(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _checked(field, values.get(name, field.default), cls.__qualname__)
         for name, field in fields.items()
+    }
+
+
+def described(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A complete set as it stands in a run's spec: ``later`` fields only where they differ from their default.
+
+    So the runs that were trained before keep their ids. Such a default must never change.
+    """
+    later = {f.name: f.default for f in dataclasses.fields(cls) if f.metadata.get("later")}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in later or value != later[name]
     }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from o2okit.backbones.base import Agent, Normaliser, power
 from o2okit.data import Batch, Dataset
-from o2okit.hyper import per_run, static
+from o2okit.hyper import choice, per_run, static
 from o2okit.nn import Adam, Policy, StackedMLP
 from o2okit.streams import Draws
 
@@ -22,6 +22,9 @@ class ActorCriticHyperparameters:
 
     hidden: tuple[int, ...] = static((256, 256), "", "spec 3; actor", low=1)
     critic_hidden: tuple[int, ...] = static((256, 256), "", "spec 3; critics", low=1)
+    critic_norm: str = choice(
+        *("none", "before"), source="specs/ocr_cft.md E9: LayerNorm before each ReLU", later=True
+    )
     batch_size: int = static(256, "B", "spec 3", low=1)
     actor_lr: float = static(3e-4, "", "spec 3, Adam")
     critic_lr: float = static(3e-4, "", "spec 3, Adam")
@@ -49,10 +52,16 @@ class ActorCritic(Agent):
 
     def make_critics(self, seeds: Sequence[int], **kind: Any) -> None:
         """Twin critics, their targets and their optimiser."""
-        sizes = (self.obs_size + self.act_size, *self.hyper.critic_hidden, 1)
-        self.critic = StackedMLP(seeds, sizes, name="critic", members=2, device=self.device, **kind)
+        self.critic = self.new_critic(seeds, "critic", **kind)
         self.target_critic = self.critic.copy()
         self.critic_adam = Adam([self.critic], self.hyper.critic_lr)
+
+    def new_critic(self, seeds: Sequence[int], name: str, **kind: Any) -> StackedMLP:
+        """A pair of critics as the hyper-parameters say; ``name``: of its initial parameters' stream."""
+        sizes = (self.obs_size + self.act_size, *self.hyper.critic_hidden, 1)
+        norm = self.hyper.critic_norm == "before"
+        kind |= {"members": 2, "layer_norm": norm, "device": self.device}
+        return StackedMLP(seeds, sizes, name=name, **kind)
 
     def fit(self, dataset: Dataset) -> None:
         """Takes the dataset's statistics, before the first update."""

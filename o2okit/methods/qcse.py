@@ -28,7 +28,7 @@ from o2okit.hyper import choice, static
 from o2okit.methods.intrinsic import Rows
 from o2okit.methods.neighbours import conditional_bonus, moments, neighbours
 from o2okit.methods.state_entropy import SE, NeighbourHyperparameters
-from o2okit.nn import Adam, StackedMLP
+from o2okit.nn import Adam
 
 VCSE_CODE = {"self_inclusive": True, "count_self": True, "q_norm": True, "s_norm": "dimensions"}
 OWN = ("extrinsic", "random", "frozen")  # conditions by a critic that the agent does not have
@@ -56,8 +56,7 @@ class QCSE(SE):
         """As ``SE.build``; critics of its own where the condition asks for them."""
         super().build(seeds)
         if self.hyper.cond_net in OWN:
-            kind = {"name": "condition", "members": 2, "device": self.device}
-            self.critic = StackedMLP(seeds, self.agent.critic.sizes, **kind)
+            self.critic = self.agent.new_critic(seeds, "condition")
             self.target_critic = self.critic.copy()
             self.adam = Adam([self.critic], self.agent.hyper.critic_lr)
 

@@ -7,6 +7,9 @@ Large batches (CQL's) pass through the network in parts that fit into the proces
 
 With ``half`` the products between hidden layers, nearly all of the work, run in bfloat16. The first layer,
 which sees observations, and the last, whose output is a value or an action, stay in float32.
+
+A layer is a weight ``[N, in, out]``, a bias ``[N, 1, out]`` and, where it has a LayerNorm before its ReLU,
+that one's gain and shift, ``[N, 1, out]`` each.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ ROWS = {False: 256, True: 1024}
 # Outputs up to this width are computed transposed: a product that yields a few columns takes several times as
 # long as one that yields as few rows (MKL; at width 16 no longer).
 NARROW = 12
+EPSILON = 1e-5  # added to a LayerNorm's variance, as PyTorch's
 
-Layers = list[tuple[Tensor, Tensor]]
+Layers = list[tuple[Tensor, ...]]
 
 
 def mean_per_run(x: Tensor) -> Tensor:
@@ -38,7 +42,7 @@ def mean_per_run(x: Tensor) -> Tensor:
 
 
 class Products(torch.autograd.Function):
-    """Layers of ``relu(x W + b)``, the last without ReLU.
+    """Layers of ``relu(norm(x W + b))``, most networks without norm, the last layer without ReLU.
 
     The backward pass can be taken once: it gives the hidden layers' memory back.
     """
@@ -61,15 +65,15 @@ class Products(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         outputs, hidden = [], []
         for part in _parts(x, rows):
-            output, activations = _upwards(part, layers, network.one_hot)
+            output, kept = _upwards(part, layers, network.one_hot)
             outputs.append(output)
             if keep:
-                hidden.append(activations)
+                hidden += kept
             else:
-                _give(activations)
+                _give(kept)
         if keep:
             ctx.network, ctx.layers, ctx.rows = network, layers, rows
-            ctx.save_for_backward(x, flat, *(h for activations in hidden for h in activations))
+            ctx.save_for_backward(x, flat, *hidden)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     @staticmethod
@@ -87,14 +91,15 @@ class Products(torch.autograd.Function):
             gradients = network.layer_views(gradient)
         grad = grad.contiguous()
         # A product with a transposed bfloat16 matrix makes a copy of it first: once, not for every part.
-        layers = [(w.mT.contiguous().mT if w.dtype == torch.bfloat16 else w, b) for w, b in layers]
-        depth, to_x = len(layers) - 1, []
-        parts = zip(_parts(x, ctx.rows), _parts(grad, ctx.rows), strict=True)
+        half = torch.bfloat16
+        layers = [(w.mT.contiguous().mT if w.dtype == half else w, *rest) for w, *rest in layers]
+        parts, to_x = list(zip(_parts(x, ctx.rows), _parts(grad, ctx.rows), strict=True)), []
+        each = len(hidden) // len(parts)
         for number, (below, above) in enumerate(parts):
-            activations = [below, *hidden[number * depth : (number + 1) * depth]]
+            kept = hidden[number * each : (number + 1) * each]
             to_x.append(
                 _downwards(
-                    above, activations, layers, gradients, number > 0, network.one_hot, wants_x
+                    above, below, kept, layers, gradients, number > 0, network.one_hot, wants_x
                 )
             )
         ctx.layers = None
@@ -110,12 +115,16 @@ def _parts(x: Tensor, rows: int) -> Sequence[Tensor]:
 
 
 def _upwards(x: Tensor, layers: Layers, one_hot: bool) -> tuple[Tensor, list[Tensor]]:
-    """(output, activations of the hidden layers, each as the next layer's product takes it) of some rows."""
-    size, h, hidden = (layers[0][0].shape[0], x.shape[1]), x, []
-    for number, (weight, bias) in enumerate(layers):
+    """(output, what ``_downwards`` needs) of some rows.
+
+    Of each hidden layer that is its activations, as the next layer's product takes them, after what its
+    LayerNorm needs, if it has one.
+    """
+    size, h, kept = (layers[0][0].shape[0], x.shape[1]), x, []
+    for number, (weight, bias, *norm) in enumerate(layers):
         if number:
             before, h = h, _as(weight, h.relu_())
-            hidden.append(h)
+            kept.append(h)
             if h is not before:
                 _give([before])
         width = weight.shape[-1]
@@ -127,12 +136,53 @@ def _upwards(x: Tensor, layers: Layers, one_hot: bool) -> tuple[Tensor, list[Ten
             h = torch.baddbmm(bias.mT, _rows(weight), h.mT)[:, :width].mT.contiguous()
         else:
             h = torch.baddbmm(bias, h, weight, out=into)
-    return h, hidden
+        if norm:
+            kept += _normalise(h, *norm)
+    return h, kept
+
+
+def _normalise(h: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """LayerNorm in place; (the values before gain and shift, 1/σ ``[N, B, 1]``)."""
+    width = [h.shape[-1]]
+    normal, scale = _take(*h.shape, like=h), _take(*h.shape[:-1], 1, like=h)
+    mean = _take(*h.shape[:-1], 1, like=h)
+    torch.ops.aten.native_layer_norm.out(
+        h, width, None, None, EPSILON, out0=normal, out1=mean, out2=scale
+    )
+    _give([mean])
+    torch.addcmul(shift, normal, gain, out=h)
+    return normal, scale
+
+
+def _normalise_backward(
+    grad: Tensor,
+    normal: Tensor,
+    scale: Tensor,
+    gain: Tensor,
+    gradients: Sequence[Tensor],
+    add: bool,
+) -> Tensor:
+    """The gradient of a LayerNorm's input, in place of ``grad``; its parameters' as in ``_downwards``."""
+    if gradients:
+        _store(gradients, (_sum_of_rows(grad * normal), _sum_of_rows(grad)), add)
+    grad.mul_(gain)
+    # g - mean(g) - z mean(g z), times 1/σ
+    along = (grad * normal).mean(-1, keepdim=True)
+    grad.sub_(grad.mean(-1, keepdim=True)).addcmul_(normal, along, value=-1)
+    return grad.mul_(scale)
+
+
+def _store(targets: Sequence[Tensor], values: Sequence[Tensor | None], add: bool) -> None:
+    """Writes gradients to their places, or adds them there."""
+    for target, value in zip(targets, values, strict=True):
+        if value is not None:
+            target.add_(value) if add else target.copy_(value)
 
 
 def _downwards(
     grad: Tensor,
-    activations: list[Tensor],
+    x: Tensor,
+    kept: list[Tensor],
     layers: Layers,
     gradients: Layers | None,
     add: bool,
@@ -140,14 +190,14 @@ def _downwards(
     wants_x: bool,
 ) -> Tensor | None:
     """The gradient of some rows' input; the parameters' is written to ``gradients`` or added there."""
-    used = []
+    used, kept = [], list(kept)
     for number in range(len(layers) - 1, -1, -1):
-        weight, below = layers[number][0], activations[number]
+        weight, below = layers[number][0], kept.pop() if number else x
         if grad.dtype != weight.dtype:
             grad = _as(weight, grad)
             used.append(grad)
         if gradients is not None:
-            into, bias_into = gradients[number]
+            into, bias_into, *_ = gradients[number]
             if number == 0 and one_hot:
                 count = weight.shape[0] * weight.shape[1]
                 product = torch.ops.aten.embedding_dense_backward(grad, below, count, -1, False)
@@ -159,14 +209,16 @@ def _downwards(
                 product = None
             else:
                 product = torch.bmm(below.mT, grad)
-            for target, value in ((into, product), (bias_into, _sum_of_rows(grad))):
-                if value is not None:
-                    target.add_(value) if add else target.copy_(value)
+            _store((into, bias_into), (product, _sum_of_rows(grad)), add)
         if number:
             product = torch.mul if weight.shape[-1] == 1 else torch.bmm
             grad = product(grad, weight.mT, out=_take(*below.shape, like=weight))
             torch.ops.aten.threshold_backward.grad_input(grad, below, 0, grad_input=grad)
             used.append(grad)
+            if norm := layers[number - 1][2:]:
+                scale, normal = kept.pop(), kept.pop()
+                into = gradients[number - 1][2:] if gradients is not None else ()
+                grad = _normalise_backward(grad, normal, scale, norm[0], into, add)
         else:
             grad = torch.bmm(grad, weight.mT) if wants_x else None
     _give(used)

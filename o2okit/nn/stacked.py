@@ -145,6 +145,7 @@ class StackedMLP(Stacked):
         one_hot: the input is an index; the first layer then looks its row up.
         initialiser: name in ``INITIALISERS``, for the hidden layers and the output alike.
         gains: factor on the initial weights of the hidden layers and of the output layer.
+        layer_norm: whether hidden layers have a LayerNorm before the ReLU; their products are float32.
         trainable: whether a gradient is wanted (not for targets and frozen networks).
     """
 
@@ -158,12 +159,14 @@ class StackedMLP(Stacked):
         one_hot: bool = False,
         initialiser: str = "uniform",
         gains: tuple[float, float] = (1.0, 1.0),
+        layer_norm: bool = False,
         device: torch.device | str = "cpu",
         trainable: bool = True,
     ) -> None:
         if initialiser not in INITIALISERS:
             raise unknown("initialiser", initialiser, INITIALISERS)
         self.sizes, self.members, self.one_hot = tuple(sizes), members, one_hot
+        self.layer_norm = layer_norm
         rngs = [generator(seed, f"init/{name}") for seed in seeds]
         values: list[np.ndarray] = []
         for layer, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
@@ -171,11 +174,13 @@ class StackedMLP(Stacked):
             draw = INITIALISERS[initialiser]
             drawn = [draw(rng, members or 1, fan_in, fan_out, gain) for rng in rngs]
             stacked = [np.stack(part) for part in zip(*drawn, strict=True)]
+            if layer_norm and layer < len(self.sizes) - 2:
+                stacked += [np.ones_like(stacked[1]), np.zeros_like(stacked[1])]  # gain, shift
             values += stacked if members else [part[:, 0] for part in stacked]
         super().__init__(values, device=device, trainable=trainable)
         self.layer_weights = self.layer_views(self.flat)
         self.half, self.half_if_many = (
-            bfloat16(device) in kinds for kinds in (("all",), ("all", "many"))
+            not layer_norm and bfloat16(device) in kinds for kinds in (("all",), ("all", "many"))
         )
         if one_hot:
             self.first_row = torch.arange(self.runs, device=device)[:, None] * self.sizes[0]
@@ -211,17 +216,22 @@ class StackedMLP(Stacked):
             h = h[:, :1]
         return h.view(runs, members, *h.shape[1:]) if members else h
 
-    def layer_views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Weights ``[R·E, in, out]`` and biases ``[R·E, 1, out]`` of each layer."""
-        parts = [part.view(-1, *part.shape[-2:]) for part in self.views(flat)]
-        return list(zip(parts[::2], parts[1::2], strict=True))
+    def layer_views(self, flat: Tensor) -> list[tuple[Tensor, ...]]:
+        """Weight ``[R·E, in, out]`` and bias of each layer; gain and shift if it is normalised.
 
-    def layers(self, only: int | None) -> list[tuple[Tensor, Tensor]]:
+        All but the weights are ``[R·E, 1, out]``.
+        """
+        return self._by_layer([part.view(-1, *part.shape[-2:]) for part in self.views(flat)])
+
+    def layers(self, only: int | None) -> list[tuple[Tensor, ...]]:
         """As ``layer_views`` of the parameters; of one member ``[R, in, out]``."""
         if only is None:
             return self.layer_weights
-        parts = [part[:, only] for part in self.weights]
-        return list(zip(parts[::2], parts[1::2], strict=True))
+        return self._by_layer([part[:, only] for part in self.weights])
+
+    def _by_layer(self, parts: list[Tensor]) -> list[tuple[Tensor, ...]]:
+        each = 4 if self.layer_norm else 2  # the last layer, which has no norm, comes out shorter
+        return [tuple(parts[first : first + each]) for first in range(0, len(parts), each)]
 
     def copy(self, *, trainable: bool = False) -> Self:
         """As ``Stacked.copy``."""

@@ -23,6 +23,7 @@ PHASES = ("offline", "online")
 # What a run draws from: the replay's kinds, and ``part``: mixed with the dataset's best episodes alone.
 DRAWN = (*REPLAYS, "part")
 EVAL_STARTS = ("fresh", "fixed")
+NETWORKS = ("hidden", "norm")  # how hyper-parameters end that say what an agent's networks are
 # Fields that came after the first runs stand in a spec only where they differ from their default: so
 # the runs that were trained before keep their ids. Such a default must never change.
 LATER = ("eval_starts", "ant_obs", "update_every", "part_episodes")
@@ -205,7 +206,7 @@ class RunSpec:
                 )
         cls = BACKBONES[self.backbone].Hyperparameters
         ours, theirs = (
-            {k: v for k, v in hyper.split(cls, run.hyper)[1].items() if k.endswith("hidden")}
+            {k: v for k, v in hyper.split(cls, run.hyper)[1].items() if k.endswith(NETWORKS)}
             for run in (self, start)
         )
         if ours != theirs:
@@ -217,7 +218,7 @@ class RunSpec:
         return {
             "task": self.task,
             "backbone": self.backbone,
-            "hyper": _plain(self.hyper),
+            "hyper": _plain(hyper.described(BACKBONES[self.backbone].Hyperparameters, self.hyper)),
             "method": self.method,
             "method_hyper": _plain(self.method_hyper),
             "phase": self.phase,

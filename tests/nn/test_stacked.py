@@ -13,19 +13,24 @@ SEEDS = (4, 0, 7)
 def torch_twin(stack: StackedMLP, run: int) -> nn.Sequential:
     """The same network of one run, made of PyTorch's own layers."""
     layers: list[nn.Module] = []
-    for number in range(0, len(stack.weights), 2):
-        weight, bias = stack.weights[number][run], stack.weights[number + 1][run]
-        layer = nn.Linear(*weight.shape)
+    for parts in stack.layer_views(stack.flat):
+        weight, *vectors = (part[run].T.squeeze(-1).clone() for part in parts)
+        made = [nn.Linear(*weight.T.shape)]
         with torch.no_grad():
-            layer.weight.copy_(weight.T)
-            layer.bias.copy_(bias[0])
-        layers += [layer, nn.ReLU()]
+            made[0].weight.copy_(weight)
+            made[0].bias.copy_(vectors[0])
+            if len(vectors) == 3:
+                made.append(nn.LayerNorm(len(vectors[0])))
+                made[1].weight.copy_(vectors[1])
+                made[1].bias.copy_(vectors[2])
+        layers += [*made, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "layer norm"])
 @pytest.mark.parametrize("one_hot", [False, True])
-def test_forward_and_adam_agree_with_one_pytorch_network_per_run(one_hot):
-    stack = StackedMLP(SEEDS, (9, 32, 16, 5), one_hot=one_hot, name="test")
+def test_forward_and_adam_agree_with_one_pytorch_network_per_run(one_hot, layer_norm):
+    stack = StackedMLP(SEEDS, (9, 32, 16, 5), one_hot=one_hot, layer_norm=layer_norm, name="test")
     twins = [torch_twin(stack, run) for run in range(3)]
     adam = Adam([stack], lr=1e-2)
     optimisers = [torch.optim.Adam(twin.parameters(), lr=1e-2) for twin in twins]
@@ -81,11 +86,17 @@ def threads(request):
 
 @pytest.mark.usefixtures("threads")  # a product with one row differs only with several
 @pytest.mark.parametrize("runs", [1, 2, 5, 11])
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_a_run_has_the_same_bits_in_every_cohort(runs, one_hot):
+@pytest.mark.parametrize(
+    "kind",
+    [{"one_hot": False}, {"one_hot": True}, {"one_hot": False, "layer_norm": True}],
+    ids=["values", "indices", "layer norm"],
+)
+def test_a_run_has_the_same_bits_in_every_cohort(runs, kind):
+    one_hot = kind["one_hot"]
+
     def trained(seeds):
         # Wide enough for the products of one run to take another path than those of several.
-        stack = StackedMLP(seeds, (9, 256, 256, 3), one_hot=one_hot, name="q")
+        stack = StackedMLP(seeds, (9, 256, 256, 3), name="q", **kind)
         adam = Adam([stack], lr=1e-2)
         rng = torch.Generator().manual_seed(0)
         for _ in range(30):
@@ -193,23 +204,28 @@ def test_members_are_networks_of_their_own():
     assert torch.allclose(own[1, 1], plain(stack, 2 * x[1], 1, 1), atol=1e-6)
 
 
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "layer norm"])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_batch_of_several_parts_has_the_gradients_of_autograd(frozen):
+def test_a_batch_of_several_parts_has_the_gradients_of_autograd(frozen, layer_norm):
     """600 rows pass in three parts."""
-    stack = StackedMLP(SEEDS, (9, 8, 8, 1), members=2, name="q")
+    stack = StackedMLP(SEEDS, (9, 8, 8, 1), members=2, layer_norm=layer_norm, name="q")
+    if layer_norm:  # gains and shifts that are not 1 and 0
+        with torch.no_grad():
+            stack.flat += 0.1 * torch.randn(len(stack.flat))
     x = torch.randn(3, 600, 9, requires_grad=True)
     wanted = [x] if frozen else [x, stack.flat]
     ours = torch.autograd.grad(stack(x, frozen=frozen).square().sum(), wanted)
     reference = stack.flat.detach().clone().requires_grad_()
     layers = stack.layer_views(reference)  # detached: rebuilt from slices that keep the graph
-    parts = reference.split([*(w.numel() for pair in layers for w in pair), stack.padding])
-    views = [
-        p.view(w.shape) for p, w in zip(parts, (w for pair in layers for w in pair), strict=False)
-    ]
+    flat = [part for layer in layers for part in layer]
+    parts = iter(reference.split([*(part.numel() for part in flat), stack.padding]))
     h = x[:, None].expand(-1, 2, -1, -1).reshape(6, 600, 9)
-    for number in range(0, len(views), 2):
-        h = torch.baddbmm(views[number + 1], h, views[number])
-        h = torch.relu(h) if number < len(views) - 2 else h
+    for number, layer in enumerate(layers):
+        weight, bias, *norm = (next(parts).view(part.shape) for part in layer)
+        h = torch.baddbmm(bias, h, weight)
+        if norm:
+            h = torch.nn.functional.layer_norm(h, h.shape[-1:]) * norm[0] + norm[1]
+        h = torch.relu(h) if number < len(layers) - 1 else h
     theirs = torch.autograd.grad(h.square().sum(), [x] if frozen else [x, reference])
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)

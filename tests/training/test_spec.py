@@ -148,6 +148,16 @@ def test_a_later_field_changes_no_older_id():
     assert len(cohorts) == 2, "the starts of a cohort's evaluations are its first run's"
 
 
+def test_a_later_hyper_parameter_changes_no_older_id():
+    assert "critic_norm" not in spec(**ANT).describe()["hyper"]
+    assert spec(**ANT, hyper={"critic_norm": "none"}).id == spec(**ANT).id
+    normed = spec(**ANT, hyper={"critic_norm": "before"})
+    assert normed.describe()["hyper"]["critic_norm"] == "before"
+    assert normed.cohort != spec(**ANT).cohort
+    with pytest.raises(UserError, match="same networks"):
+        spec(**ANT, start=normed)
+
+
 def test_the_committed_cell_keeps_its_ids():
     """The id is the hash of what is described: as long as nothing is added there, it stays."""
     committed = Path(__file__).parents[2] / "figures" / "cells" / "hopper-medium-v2.iql.naive.json"

@@ -1,9 +1,10 @@
-"""Whole papers: ``run`` and ``plan``."""
+"""Sections and whole papers: ``run``, ``plan``, and their runs in one file: ``archive``, ``restore``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from o2okit.errors import UserError
@@ -11,7 +12,7 @@ from o2okit.profiles import PROFILES, check_profile, default_profile
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Adds ``run`` and ``plan``."""
+    """Adds ``run``, ``plan``, ``archive`` and ``restore``."""
     command = commands.add_parser(
         "run",
         help="run a section's notebook, several, or a paper's",
@@ -19,15 +20,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "alone, and each of the others has a process of its own.",
     )
     _add_sections(command)
-    command.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        metavar=("NAME", "VALUE"),
-        action="append",
-        default=[],
-        help="a parameter of the notebooks; may be given again",
-    )
+    _add_parameters(command)
     command.add_argument(
         "--workers",
         type=int,
@@ -43,6 +36,39 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     _add_sections(command)
     command.set_defaults(command=_plan)
+
+    command = commands.add_parser(
+        "archive",
+        help="pack finished runs, to draw their figures elsewhere",
+        description="Packs the finished runs of sections, or of the whole run store, into a zip file: what "
+        "they were, what they measured and with what. `o2okit restore` puts them into another run store, and "
+        "the sections' figures, tables and verdicts are made from there.",
+    )
+    command.add_argument("file", type=Path, help="the zip file to write")
+    _add_sections(command)
+    _add_parameters(command)
+    command.add_argument(
+        "--agents",
+        action="store_true",
+        help="also what each run has learnt, megabytes per run: others can then continue with it",
+    )
+    command.set_defaults(command=_archive)
+
+    command = commands.add_parser("restore", help="take over the runs of an archive")
+    command.add_argument("file", type=Path, help="what `o2okit archive` wrote")
+    command.set_defaults(command=_restore)
+
+
+def _add_parameters(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        metavar=("NAME", "VALUE"),
+        action="append",
+        default=[],
+        help="a parameter of the notebooks; may be given again",
+    )
 
 
 def _add_sections(command: argparse.ArgumentParser) -> None:
@@ -120,4 +146,37 @@ def _plan(args: argparse.Namespace) -> int:
             print(what, file=sys.stderr)
 
     print(text(plan(keys, {"profile": profile}, tell=tell), profile))
+    return 0
+
+
+def _archive(args: argparse.Namespace) -> int:
+    from o2okit.papers import study_class
+    from o2okit.training import RunStore
+    from o2okit.training.archive import write_archive
+
+    store, values = RunStore(), _values(args)
+    if args.section or args.paper is not None:
+        ids = set[str]()
+        for key in _sections(args):
+            study = study_class(key)(**values)
+            study.building = False
+            ids |= {spec.id for run in study.specs() for spec in run.lineage()}
+        runs = [folder for folder in store.folders() if folder.path.name in ids]
+    elif values:
+        raise UserError("parameters are of sections: name these, or a paper with --paper.")
+    else:
+        runs = list(store.folders())
+    count = write_archive(args.file, runs, agents=args.agents)
+    print(f"{args.file}: {count} finished runs of {len(runs)}, {args.file.stat().st_size:,} bytes")
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from o2okit.training.archive import restore
+
+    found = restore(args.file)
+    print(
+        f"{args.file}: {found.taken} runs taken over; {found.there} are finished here and "
+        f"{found.begun} begun, and stay as they are"
+    )
     return 0

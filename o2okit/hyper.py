@@ -67,15 +67,13 @@ def complete(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def described(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A complete set as it stands in a run's spec: ``later`` fields only where they differ from their default.
+    """A complete set as a run's spec has it: ``later`` fields only where they differ from their default.
 
     So the runs that were trained before keep their ids. Such a default must never change.
     """
     later = {f.name: f.default for f in dataclasses.fields(cls) if f.metadata.get("later")}
     return {
-        name: value
-        for name, value in values.items()
-        if name not in later or value != later[name]
+        name: value for name, value in values.items() if name not in later or value != later[name]
     }
 
 

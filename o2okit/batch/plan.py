@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from o2okit.papers.study import Study
 from o2okit.training import RunSpec, RunStore
 from o2okit.training.obtain import STAND_IN
 from o2okit.training.pace import Calibration, Pace, kind
-from o2okit.training.train import cohorts, resolve_device
+from o2okit.training.train import cohorts, resolve_device, steps_done, to_train
 
 
 @dataclass
@@ -82,7 +82,7 @@ def plan(
         left.runs = len(mine)
         device = resolve_device(study.device)
         for specs in cohorts(mine, store):
-            left.cohorts, done = left.cohorts + 1, store.folder(specs[0]).checkpoint_step()
+            left.cohorts, done = left.cohorts + 1, steps_done(specs[0], store)
             _add(left, specs, done, _measured(specs, done, device, paces, updates, tell))
     return found
 
@@ -91,22 +91,14 @@ def _to_do(study: Study, store: RunStore) -> tuple[list[RunSpec], int, list[str]
     """Unfinished runs, with those they start from; how many there are in all; what is not built."""
     study.building = False
     wanted = study.specs()
-    every = {spec.id: spec for run in wanted for spec in _with_starts(run)}
-    to_do = {
-        spec.id: spec
-        for run in wanted
-        if not store.folder(run).finished  # then nobody asks for its start any more
-        for spec in _with_starts(run)
-        if not store.folder(spec).finished
-    }
+    every = {spec.id: spec for run in wanted for spec in run.lineage()}
+    to_do, ends = list[RunSpec](), to_train(wanted, store)
+    while ends:  # nobody asks for the start of a run that is finished
+        to_do = [*ends, *to_do]
+        ends = to_train((spec.start for spec in ends if spec.start), store, agents=True)
+    to_do = list({spec.id: spec for spec in to_do}.values())
     data = [spec.dataset for spec in every.values() if spec.dataset]
-    return list(to_do.values()), len(every), sorted({d.task for d in data if d.source == STAND_IN})
-
-
-def _with_starts(spec: RunSpec) -> Iterator[RunSpec]:
-    if spec.start:
-        yield from _with_starts(spec.start)
-    yield spec
+    return to_do, len(every), sorted({d.task for d in data if d.source == STAND_IN})
 
 
 def _measured(

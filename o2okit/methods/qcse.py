@@ -28,7 +28,7 @@ from o2okit.hyper import choice, static
 from o2okit.methods.intrinsic import Rows
 from o2okit.methods.neighbours import conditional_bonus, moments, neighbours
 from o2okit.methods.state_entropy import SE, NeighbourHyperparameters
-from o2okit.nn import Adam
+from o2okit.nn import Adam, StackedMLP
 
 VCSE_CODE = {"self_inclusive": True, "count_self": True, "q_norm": True, "s_norm": "dimensions"}
 OWN = ("extrinsic", "random", "frozen")  # conditions by a critic that the agent does not have

@@ -212,6 +212,10 @@ class RunSpec:
         if ours != theirs:
             raise UserError(f"a run continues one with the same networks: {ours} against {theirs}.")
 
+    def lineage(self) -> list[RunSpec]:
+        """The run and those that it continues, the first one first."""
+        return [*(self.start.lineage() if self.start else ()), self]
+
     def describe(self) -> dict[str, Any]:
         """The complete spec as plain JSON types; what ``spec.json`` holds and ``id`` hashes."""
         data = self.dataset
@@ -250,7 +254,7 @@ class RunSpec:
     @cached_property
     def id(self) -> str:
         """Name of the run in the store: 16 hexadecimal digits of the spec's SHA-256."""
-        return _digest(self.describe())
+        return digest(self.describe())
 
     @cached_property
     def cohort(self) -> str:
@@ -264,7 +268,7 @@ class RunSpec:
         shared["hyper"] = hyper.split(agent.Hyperparameters, shared["hyper"])[1] | agreed
         method = METHODS[self.method].Hyperparameters
         shared["method_hyper"] = hyper.split(method, shared["method_hyper"])[1]
-        return _digest(shared)
+        return digest(shared)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,6 +279,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of plain JSON types."""
     text = json.dumps(value, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -28,9 +28,12 @@ from torch import Tensor
 from o2okit import paths
 from o2okit.errors import UserError
 from o2okit.files import replacing
-from o2okit.training.spec import RunSpec
+from o2okit.training.spec import RunSpec, digest
 
 T = TypeVar("T")
+TABLES = ("evaluations", "episodes", "metrics")
+RESULT = "result.json"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class StoreError(UserError):
@@ -67,7 +70,12 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run has its result."""
-        return (self.path / "result.json").is_file()
+        return (self.path / RESULT).is_file()
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether there is a state to go on with; runs from an archive have none."""
+        return (self.path / CHECKPOINT).is_file()
 
     def spec(self) -> dict[str, Any]:
         """What ``RunSpec.describe`` gave."""
@@ -75,7 +83,7 @@ class RunFolder:
 
     def result(self) -> dict[str, Any]:
         """What was recorded at the end: steps, diverged, seconds, runs_in_cohort."""
-        return self._json("result.json")
+        return self._json(RESULT)
 
     def environment(self) -> dict[str, Any]:
         """Versions, commit and device that the run was trained with, last; ``earlier``: those before."""
@@ -128,6 +136,12 @@ class RunFolder:
         plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         data = save(plain, metadata={"o2okit": json.dumps(header)})
         write_atomically(self.path / f"{name}.safetensors", data)
+
+    def begin_as(self, other: RunFolder) -> None:
+        """Takes over what another run has recorded and its state, to go on from there."""
+        for name in ("environment.json", *(f"{table}.csv" for table in TABLES), CHECKPOINT):
+            if (file := other.path / name).is_file():
+                write_atomically(self.path / name, file.read_bytes())
 
     def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and header, or ``None`` where there is no such file."""
@@ -186,6 +200,7 @@ class RunStore:
 
     def __init__(self, root: Path | str | None = None) -> None:
         self.root = Path(root) if root is not None else paths.runs()
+        self._kinds: dict[str, tuple[int, str]] = {}  # for ``shorter``
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -202,3 +217,26 @@ class RunStore:
         """Every run of the store."""
         for file in sorted(self.root.glob("*/spec.json")):
             yield RunFolder(file.parent)
+
+    def shorter(self, spec: RunSpec) -> RunFolder | None:
+        """The longest finished run that ``spec`` begins with: the same offline run with fewer steps.
+
+        Nothing in an offline run depends on how long it will be, save an evaluation at an end that is
+        between two others; such a run is no beginning. Online runs leave their environment at the end.
+        """
+        if spec.phase != "offline":
+            return None
+        kind, found = _without_steps(spec.describe()), dict[int, RunFolder]()
+        for folder in self.folders():
+            if folder.path.name not in self._kinds:  # a run's spec is written once
+                described = folder.spec()
+                self._kinds[folder.path.name] = (described["steps"], _without_steps(described))
+            steps, other = self._kinds[folder.path.name]
+            ends_well = steps < spec.steps and steps % spec.eval_every == 0
+            if other == kind and ends_well and folder.finished and folder.has_agent:
+                found[steps] = folder
+        return found[max(found)] if found else None
+
+
+def _without_steps(described: dict[str, Any]) -> str:
+    return digest({**described, "steps": 0})

@@ -26,7 +26,7 @@ from o2okit.revision import commit
 from o2okit.training.cohort import Cohort
 from o2okit.training.progress import Progress
 from o2okit.training.spec import RunSpec
-from o2okit.training.store import RunFolder, RunStore, StoreError, write_json
+from o2okit.training.store import RESULT, TABLES, RunFolder, RunStore, StoreError, write_json
 from o2okit.training.threads import Threads
 
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints at least: what a killed process can lose
@@ -101,8 +101,9 @@ def train(
 ) -> list[Run]:
     """Finds the runs in the store and trains those that are missing, cohort by cohort.
 
-    Interrupted runs go on from their last checkpoint; runs that another process is training are waited
-    for. Runs that others start from are trained first.
+    Interrupted runs go on from their last checkpoint, longer offline runs from shorter ones that are
+    finished; runs that another process is training are waited for. Runs that others start from are
+    trained first.
 
     Args:
         specs: the runs wanted.
@@ -118,14 +119,33 @@ def train(
         UserError: a spec is wrong, the device is missing, or the store can't be written.
     """
     specs, store = list(specs), store or RunStore()
-    wanted = list({spec.id: spec for spec in specs}.values())
     where = resolve_device(device)
-    if starts := [spec.start for spec in wanted if spec.start and not store.folder(spec).finished]:
-        train(
-            starts, store=store, device=device, checkpoint_seconds=checkpoint_seconds, label=label
-        )
+    _train_missing(specs, store, where, checkpoint_seconds, label)
+    return [Run(spec, store.folder(spec)) for spec in specs]
+
+
+def to_train(specs: Iterable[RunSpec], store: RunStore, *, agents: bool = False) -> list[RunSpec]:
+    """Which of some runs the store does not have; ``agents``: or has without what they learnt."""
+    return [
+        spec
+        for spec in {spec.id: spec for spec in specs}.values()
+        if not (folder := store.folder(spec)).finished or (agents and not folder.has_agent)
+    ]
+
+
+def _train_missing(
+    specs: Sequence[RunSpec],
+    store: RunStore,
+    device: torch.device,
+    checkpoint_seconds: float,
+    label: str,
+    agents: bool = False,
+) -> None:
+    starts = [spec.start for spec in to_train(specs, store, agents=agents) if spec.start]
+    if starts:
+        _train_missing(starts, store, device, checkpoint_seconds, label, agents=True)
     told = False
-    while missing := [spec for spec in wanted if not store.folder(spec).finished]:
+    while missing := to_train(specs, store, agents=agents):
         others = 0
         # Locked cohort by cohort: what is not under way is free for other processes.
         for cohort in cohorts(missing, store):
@@ -137,15 +157,13 @@ def train(
                         mine.append(spec)
                 others += len(cohort) - len(mine)
                 # Another process may have trained a run, or finished it, between the look and the lock.
-                mine = [spec for spec in mine if not store.folder(spec).finished]
-                for group in cohorts(mine, store):
-                    _train_cohort(group, store, where, checkpoint_seconds, label)
+                for group in cohorts(to_train(mine, store, agents=agents), store):
+                    _train_cohort(group, store, device, checkpoint_seconds, label)
         if others == len(missing):  # nothing to do but to wait
             if not told:
                 print(f"{label}: {others} runs are with another process; waiting", flush=True)
                 told = True
             time.sleep(0.5)
-    return [Run(spec, store.folder(spec)) for spec in specs]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -164,9 +182,16 @@ def cohorts(specs: Sequence[RunSpec], store: RunStore) -> list[list[RunSpec]]:
     """Groups what can be trained together: the same configuration at the same step."""
     groups: dict[tuple[str, int], list[RunSpec]] = {}
     for spec in specs:
-        step = store.folder(spec).checkpoint_step()
-        groups.setdefault((spec.cohort, step), []).append(spec)
+        groups.setdefault((spec.cohort, steps_done(spec, store)), []).append(spec)
     return list(groups.values())
+
+
+def steps_done(spec: RunSpec, store: RunStore) -> int:
+    """The steps that a run need not train: up to its checkpoint, or those of a shorter one."""
+    if step := store.folder(spec).checkpoint_step():
+        return step
+    shorter = store.shorter(spec)
+    return shorter.checkpoint_step() if shorter else 0
 
 
 def _train_cohort(
@@ -177,6 +202,9 @@ def _train_cohort(
     label: str,
 ) -> None:
     first, folders = specs[0], [store.folder(spec) for spec in specs]
+    for spec, folder in zip(specs, folders, strict=True):
+        if not folder.has_agent and (shorter := store.shorter(spec)) is not None:
+            folder.begin_as(shorter)
     cohort = Cohort(specs, device)
     saved = [folder.load_tensors("checkpoint") for folder in folders]
     if saved[0]:
@@ -186,6 +214,7 @@ def _train_cohort(
         starts = [_load(store.folder(s.start), "checkpoint")[0] for s in specs if s.start]
         cohort.begin(starts)
     for spec, folder in zip(specs, folders, strict=True):
+        (folder.path / RESULT).unlink(missing_ok=True)  # it came from an archive, without its agent
         write_json(folder.path / "spec.json", spec.describe())
         data = spec.dataset.provenance if spec.dataset else None
         now = {**environment(device), "dataset": data}
@@ -231,7 +260,7 @@ def _train_cohort(
             "seconds": round(time.monotonic() - began, 1),
             "runs_in_cohort": len(specs),
         }
-        write_json(folder.path / "result.json", result)
+        write_json(folder.path / RESULT, result)
 
 
 def _save(
@@ -246,15 +275,15 @@ def _load(folder: RunFolder, name: str) -> tuple[dict[str, Tensor], dict[str, An
     loaded = folder.load_tensors(name)
     if loaded is None:
         raise StoreError(
-            f"{folder.path / name}.safetensors is missing although the run is finished. Delete the "
-            f"folder {folder.path} to train the run again."
+            f"{folder.path / name}.safetensors is missing although the run is finished: as for one that "
+            f"came from an archive. Delete the folder {folder.path} to train this one again."
         )
     return loaded
 
 
 def _rows_until(folder: RunFolder, step: int) -> dict[str, list[dict[str, Any]]]:
     rows = {}
-    for name in ("evaluations", "episodes", "metrics"):
+    for name in TABLES:
         table = folder.table(name)
         rows[name] = table[table["step"] <= step].to_dict("records") if len(table) else []
     return rows

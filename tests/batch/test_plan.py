@@ -49,6 +49,9 @@ def test_counts_of_the_maze_shrink_as_runs_come_and_go_on():
     offline = {spec.start.id: spec.start for spec in specs}.values()
     for spec in offline:
         finish(spec)
+    assert counts(MAZE) == [(12, 12, 2, 4_120, 4_000)]  # nothing of them to go on with
+    for spec in offline:
+        RunStore().folder(spec).save_tensors("checkpoint", {"x": torch.zeros(1)}, step=60)
     assert counts(MAZE) == [(10, 12, 1, 4_000, 4_000)]
     first, second, *others = specs
     RunStore().folder(first).save_tensors("checkpoint", {"x": torch.zeros(1)}, step=100)

@@ -63,6 +63,43 @@ def assert_same(runs, others):
         assert all((left[key] == right[key]).all() for key in left)
 
 
+def offline(steps, **changes):
+    values = {"dataset": DATA, "eval_every": 100, **changes}
+    return [RunSpec("toy-maze", "cql-discrete", "offline", steps, s, **values) for s in (0, 1)]
+
+
+def test_a_longer_offline_run_goes_on_from_a_shorter_one(tmp_path, monkeypatch):
+    store = RunStore(tmp_path / "store")
+    train(offline(100), store=store, device="cpu")
+    for short in train(offline(200), store=store, device="cpu"):
+        assert short.folder.result()["steps"] == 200
+    trained, advance = [], Cohort.advance
+    monkeypatch.setattr(Cohort, "advance", lambda self: (trained.append(self.step), advance(self)))
+    longer = train(offline(400), store=store, device="cpu")
+    assert trained == list(range(200, 400))
+    assert_same(longer, train(offline(400), store=RunStore(tmp_path / "whole"), device="cpu"))
+    kept = sorted(folder.spec()["steps"] for folder in store.folders())
+    assert kept == [100, 100, 200, 200, 400, 400]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        offline(400),  # longer
+        offline(250),  # with an evaluation at its end that a longer run does not have
+        offline(200, eval_every=50),
+        offline(200, dataset=scripted(transitions=1_500)),
+    ],
+    ids=["longer", "uneven", "other evaluations", "other data"],
+)
+def test_no_other_run_is_a_beginning(tmp_path, other):
+    store = RunStore(tmp_path)
+    train(other, store=store, device="cpu")
+    assert [store.shorter(spec) for spec in offline(300)] == [None, None]
+    (online, _) = specs(steps=300)
+    assert store.shorter(online) is None
+
+
 PROGRAM = """
 import sys
 from test_train import specs

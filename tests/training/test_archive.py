@@ -1,0 +1,173 @@
+"""Finished runs leave for another store, and come back; nothing else does."""
+
+import json
+import shutil
+import zipfile
+
+import pytest
+
+from o2okit.cli import main
+from o2okit.data.maze import scripted
+from o2okit.errors import UserError
+from o2okit.training import Run, RunSpec, RunStore, train
+from o2okit.training.archive import restore, write_archive
+
+DATA = scripted(transitions=2_000)
+
+
+def specs(steps=300):
+    """Two runs in the toy maze, each on its own offline run."""
+    every = {"dataset": DATA, "eval_every": 100}
+    pre = [RunSpec("toy-maze", "cql-discrete", "offline", 200, seed, **every) for seed in (0, 1)]
+    more = {"replay": "mixed", **every}
+    return [
+        RunSpec("toy-maze", "cql-discrete", "online", steps, run.seed, start=run, **more)
+        for run in pre
+    ]
+
+
+def assert_same(runs, others):
+    for run, other in zip(runs, others, strict=True):
+        assert run.evaluations().equals(other.evaluations())
+        state = other.state()
+        assert all((value == state[name]).all() for name, value in run.state().items())
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A store with two fine-tuned runs and the two that they continue, and its runs."""
+    store = RunStore(tmp_path_factory.mktemp("home"))
+    return store, train(specs(), store=store, device="cpu")
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    return RunStore(tmp_path / "elsewhere")
+
+
+def pack(home, tmp_path, **options):
+    file = tmp_path / "runs.zip"
+    assert write_archive(file, home[0].folders(), **options) == 4
+    return file
+
+
+def files_of(store):
+    return {
+        str(file.relative_to(store.root)): file.read_bytes()
+        for file in store.root.rglob("*")
+        if file.is_file() and file.name != "lock"
+    }
+
+
+def test_an_archive_holds_what_was_measured_and_is_the_same_twice(home, tmp_path, elsewhere):
+    file = pack(home, tmp_path)
+    first = file.read_bytes()
+    assert pack(home, tmp_path).read_bytes() == first
+    found = restore(file, elsewhere)
+    assert (found.taken, found.there, found.begun) == (4, 0, 0)
+    measured = {
+        name: data for name, data in files_of(home[0]).items() if not name.endswith(".safetensors")
+    }
+    assert files_of(elsewhere) == measured
+    again = restore(file, elsewhere)
+    assert (again.taken, again.there, again.begun) == (0, 4, 0)
+
+
+def test_restored_runs_are_found_and_have_no_agent(home, tmp_path, elsewhere, capsys):
+    restore(pack(home, tmp_path), elsewhere)
+    runs = train(specs(), store=elsewhere, device="cpu")
+    assert "x2" not in capsys.readouterr().out  # no progress: nothing is trained
+    for run, before in zip(runs, home[1], strict=True):
+        assert run.evaluations().equals(before.evaluations())
+    with pytest.raises(UserError, match="came from an archive"):
+        runs[0].state()
+
+
+def test_whoever_continues_a_restored_run_trains_it_again(home, tmp_path, elsewhere):
+    restore(pack(home, tmp_path), elsewhere)
+    ours = train(specs(200), store=elsewhere, device="cpu")
+    theirs = train(specs(200), store=RunStore(tmp_path / "fresh"), device="cpu")
+    assert_same(ours, theirs)
+    assert_same(
+        [Run(run.spec.start, elsewhere.folder(run.spec.start)) for run in ours],
+        [Run(run.spec.start, home[0].folder(run.spec.start)) for run in ours],
+    )
+
+
+def test_with_their_agents_runs_are_continued_as_they_are(home, tmp_path, elsewhere):
+    restore(pack(home, tmp_path, agents=True), elsewhere)
+    assert files_of(elsewhere) == files_of(home[0])
+
+
+def test_what_the_store_has_begun_stays(home, tmp_path, elsewhere):
+    file = pack(home, tmp_path)
+    begun, running = (elsewhere.folder(run.spec) for run in home[1])
+    shutil.copytree(home[0].folder(home[1][0].spec).path, begun.path)
+    (begun.path / "result.json").unlink()
+    (begun.path / "evaluations.csv").write_text("mine")
+    lock = running.try_lock()
+    found = restore(file, elsewhere)
+    lock.release()
+    assert (found.taken, found.there, found.begun) == (2, 0, 2)
+    assert (begun.path / "evaluations.csv").read_text() == "mine"
+    assert not running.finished
+
+
+def altered(file, change):
+    """The archive with its members changed: a function of the list of (name, bytes)."""
+    with zipfile.ZipFile(file) as archive:
+        members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in change(members):
+            archive.writestr(name, data)
+
+
+def with_another_seed(members):
+    for name, data in members:
+        if name.endswith("spec.json"):
+            data = json.dumps(json.loads(data) | {"seed": 77}).encode()
+        yield name, data
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda members: [("../evil", b"x"), *members], "is no archive of runs: it holds"),
+        (lambda members: [*members, ("0123456789abcdef/code.py", b"x")], "is no archive of runs"),
+        (lambda members: [m for m in members if "result" not in m[0]], "lacks result.json"),
+        (with_another_seed, "it was altered"),
+        (lambda members: [(n, b"{" if "spec" in n else d) for n, d in members], "is no JSON"),
+    ],
+    ids=["a path outside", "a foreign file", "unfinished", "altered", "damaged"],
+)
+def test_a_bad_archive_is_refused_before_anything_is_written(
+    home, tmp_path, elsewhere, change, words
+):
+    file = pack(home, tmp_path)
+    altered(file, change)
+    with pytest.raises(UserError, match=words):
+        restore(file, elsewhere)
+    assert not list(elsewhere.root.iterdir())
+
+
+def test_what_is_no_archive_is_refused(tmp_path, elsewhere):
+    file = tmp_path / "runs.zip"
+    with pytest.raises(UserError, match="No such file"):
+        restore(file, elsewhere)
+    file.write_bytes(b"no zip")
+    with pytest.raises(UserError, match="not a zip file"):
+        restore(file, elsewhere)
+
+
+def test_the_command_line_takes_a_store_or_sections(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("O2OKIT_RUNS", str(home[0].root))
+    file = tmp_path / "runs.zip"
+    assert main(["archive", str(file)]) == 0
+    assert "4 finished runs of 4" in capsys.readouterr().out
+    monkeypatch.setenv("O2OKIT_RUNS", str(tmp_path / "elsewhere"))
+    assert main(["restore", str(file)]) == 0
+    assert "4 runs taken over; 0 are finished here" in capsys.readouterr().out
+    assert main(["archive", str(file), "gde/toy_maze"]) == 2
+    assert "none of the runs is finished here" in capsys.readouterr().err
+    assert main(["archive", str(file), "-p", "profile", "smoke"]) == 2
+    assert "parameters are of sections" in capsys.readouterr().err

@@ -4,18 +4,22 @@ backbone's defaults (2x256; AWAC and, for the comparison, CQL 3x256).
     python benchmarks/updates.py [--json] [--threads 1 2] [--runs 1 5] [--seconds 3]
 
 The baseline is ``plain.py``: the same update as single-run PyTorch code is commonly written, in the same
-process, in turns with ours. Only the ratios mean anything on another machine.
+process, in turns with ours. ``products`` is what one run's update needs at least: its matrix products, of the
+same shapes, with nothing between them. Only the ratios mean anything on another machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from plain import PLAIN
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from o2okit.backbones import BACKBONES
 from o2okit.data import Batch
@@ -27,6 +31,7 @@ TASK = task("halfcheetah")
 THREE = {"hidden": (256,) * 3, "critic_hidden": (256,) * 3}
 SETTINGS = {"cql": THREE, "cal-ql": THREE}
 ROUNDS = 3
+PERIOD = 2  # updates after which TD3's begin anew
 
 
 def minibatch(runs: int, rows: int = 256) -> Batch:
@@ -53,6 +58,48 @@ def plain(name: str) -> Callable[[], None]:
     agent, batch = PLAIN[name](TASK.obs_size, TASK.act_size), minibatch(1)
     fields = [field[0] for field in batch[:5]]
     return lambda: agent.update(*fields)
+
+
+class Products(TorchDispatchMode):
+    """Notes the matrix products that are computed under it: operation, arguments, result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], Any]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.baddbmm):
+            own, into = [like(x) for x in args], {k: like(x) for k, x in kwargs.items()}
+            self.calls.append(lambda: func(*own, **into))
+        return func(*args, **kwargs)
+
+
+def like(x: Any) -> Any:
+    """Another tensor of the same shape and strides."""
+    if not isinstance(x, torch.Tensor):
+        return x
+    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return torch.randn(last + 1).to(x.dtype).as_strided(x.shape, x.stride())
+
+
+def products(name: str) -> Callable[[], None]:
+    """The matrix products of one run's update and nothing else."""
+    update = ours(name, 1)
+    update()
+    with Products() as noted:
+        for _ in range(PERIOD):
+            update()
+    turns = [noted.calls[turn::PERIOD] for turn in range(PERIOD)]  # halves of two updates' products
+    turn = itertools.cycle(turns)
+
+    def run() -> None:
+        for call in next(turn):
+            call()
+
+    return run
 
 
 def milliseconds(update: Callable[[], None], seconds: float) -> float:
@@ -83,6 +130,8 @@ def main() -> None:
             updates = {f"R={runs}": ours(name, runs) for runs in args.runs}
             if name in PLAIN:
                 updates["plain"] = plain(name)
+            if 1 in args.runs:
+                updates["products"] = products(name)
             best = dict.fromkeys(updates, float("inf"))
             for _ in range(ROUNDS):  # in turns: what disturbs the machine disturbs all of them
                 for label, update in updates.items():

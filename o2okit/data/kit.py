@@ -13,7 +13,7 @@ The pen's:
 
 Numbered departures from D4RL:
     1. medium-replay stands for the replay buffer of one run. Of its policies as many are left as are
-       shipped up to medium (hopper 4, halfcheetah 8, walker2d 7). Each stands for the steps that are
+       shipped up to medium (hopper 4, halfcheetah 8, walker2d 7, ant 10). Each stands for the steps that are
        nearest to it, and uniform actions for those before the first update.
     2. Several environments run side by side; the file has one environment's episodes after the other's.
        Where a part's share is full its last episode is cut off and marked as a time-out.

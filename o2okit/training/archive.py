@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from o2okit.training.store import (
 
 RECORDS = ("spec.json", "environment.json", *(f"{table}.csv" for table in TABLES), RESULT)
 MEMBER = re.compile(rf"([0-9a-f]{{16}})/({'|'.join(map(re.escape, (*RECORDS, CHECKPOINT)))})")
+# A zip file that is cut off, has flipped bits, is encrypted, or is packed in a way that Python can't unpack.
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 STAMP = (1980, 1, 1, 0, 0, 0)  # of every member: equal runs make equal files
 
 
@@ -116,7 +119,7 @@ def _read(path: Path) -> dict[str, dict[str, bytes]]:
                 if name is None:
                     raise UserError(f"{path} is no archive of runs: it holds {member.filename!r}.")
                 runs.setdefault(name[1], {})[name[2]] = archive.read(member)
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
+    except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} can't be read as an archive of runs: {reason}.") from error
     for run_id, files in runs.items():

@@ -159,6 +159,25 @@ def test_what_is_no_archive_is_refused(tmp_path, elsewhere):
         restore(file, elsewhere)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("deflate", 0xFF), ("data", 0xFF), ("method", 98), ("flags", 1)],
+    ids=["no deflate stream", "flipped bits", "unknown packing", "encrypted"],
+)
+def test_a_damaged_zip_file_is_refused(home, tmp_path, elsewhere, place, value):
+    file = pack(home, tmp_path)
+    data = bytearray(file.read_bytes())
+    central = data.index(b"PK\x01\x02")  # the directory, whose flags and packing count
+    name, extra = (int.from_bytes(data[at : at + 2], "little") for at in (26, 28))
+    first = 30 + name + extra  # byte of the first member's data
+    at = {"deflate": first, "data": first + 40, "method": central + 10, "flags": central + 8}
+    data[at[place]] = value
+    file.write_bytes(data)
+    with pytest.raises(UserError, match="can't be read as an archive of runs"):
+        restore(file, elsewhere)
+    assert not list(elsewhere.root.iterdir())
+
+
 def test_the_command_line_takes_a_store_or_sections(home, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("O2OKIT_RUNS", str(home[0].root))
     file = tmp_path / "runs.zip"

@@ -139,9 +139,11 @@ class RunFolder:
 
     def begin_as(self, other: RunFolder) -> None:
         """Takes over what another run has recorded and its state, to go on from there."""
-        for name in ("environment.json", *(f"{table}.csv" for table in TABLES), CHECKPOINT):
-            if (file := other.path / name).is_file():
-                write_atomically(self.path / name, file.read_bytes())
+        records = ("environment.json", *(f"{table}.csv" for table in TABLES))
+        files = [file for name in records if (file := other.path / name).is_file()]
+        # The state comes last: it says that the rest is there.
+        for file in (*files, *other.path.glob("snapshots/*.safetensors"), other.path / CHECKPOINT):
+            write_atomically(self.path / file.relative_to(other.path), file.read_bytes())
 
     def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and header, or ``None`` where there is no such file."""
@@ -229,7 +231,10 @@ class RunStore:
         kind, found = _without_steps(spec.describe()), dict[int, RunFolder]()
         for folder in self.folders():
             if folder.path.name not in self._kinds:  # a run's spec is written once
-                described = folder.spec()
+                try:
+                    described = folder.spec()
+                except StoreError:  # whoever asks for that run is told
+                    continue
                 self._kinds[folder.path.name] = (described["steps"], _without_steps(described))
             steps, other = self._kinds[folder.path.name]
             ends_well = steps < spec.steps and steps % spec.eval_every == 0

@@ -82,6 +82,21 @@ def test_a_longer_offline_run_goes_on_from_a_shorter_one(tmp_path, monkeypatch):
     assert kept == [100, 100, 200, 200, 400, 400]
 
 
+def test_what_goes_on_has_the_snapshots_of_before(tmp_path):
+    store = RunStore(tmp_path)
+    train(offline(200, snapshot_every=100), store=store, device="cpu")
+    for run in train(offline(300, snapshot_every=100), store=store, device="cpu"):
+        assert run.snapshots() == [100, 200, 300]
+        assert run.agent(100).state()
+
+
+def test_another_run_that_is_damaged_stops_nobody(tmp_path):
+    store = RunStore(tmp_path)
+    for short in train(offline(100), store=store, device="cpu"):
+        (short.folder.path / "spec.json").write_text("{")
+    assert all(run.folder.finished for run in train(offline(200), store=store, device="cpu"))
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -222,9 +222,9 @@ class RunSpec:
         return {
             "task": self.task,
             "backbone": self.backbone,
-            "hyper": _plain(hyper.described(BACKBONES[self.backbone].Hyperparameters, self.hyper)),
+            "hyper": _described(BACKBONES[self.backbone], self.hyper),
             "method": self.method,
-            "method_hyper": _plain(self.method_hyper),
+            "method_hyper": _described(METHODS[self.method], self.method_hyper),
             "phase": self.phase,
             "steps": self.steps,
             "seed": self.seed,
@@ -271,11 +271,12 @@ class RunSpec:
         return digest(shared)
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _described(algorithm: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """JSON has no infinity: it is written as a string, and tuples as lists."""
+    plain = json.loads(json.dumps(hyper.described(algorithm.Hyperparameters, values)))
     return {
         key: str(value) if isinstance(value, float) and math.isinf(value) else value
-        for key, value in json.loads(json.dumps(dict(values))).items()
+        for key, value in plain.items()
     }
 
 

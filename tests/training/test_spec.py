@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hosts import hopper_data
 
+from o2okit import hyper
 from o2okit.backbones import DiscreteCQL
 from o2okit.data.maze import scripted
 from o2okit.errors import UserError
@@ -156,6 +157,18 @@ def test_a_later_hyper_parameter_changes_no_older_id():
     assert normed.cohort != spec(**ANT).cohort
     with pytest.raises(UserError, match="same networks"):
         spec(**ANT, start=normed)
+
+
+def test_so_it_is_for_methods(monkeypatch):
+    """One that comes to a method later."""
+    before = spec(phase="online", replay="mixed", method="qdagger")
+    known = METHODS["qdagger"].Hyperparameters
+    extra = ("extra", str, hyper.choice("a", "b", source="", later=True))
+    wider = dataclasses.make_dataclass("Wider", [extra], bases=(known,), frozen=True)
+    monkeypatch.setattr(METHODS["qdagger"], "Hyperparameters", wider)
+    again = spec(phase="online", replay="mixed", method="qdagger")
+    other = spec(phase="online", replay="mixed", method="qdagger", method_hyper={"extra": "b"})
+    assert again.id == before.id != other.id
 
 
 def test_the_committed_cell_keeps_its_ids():

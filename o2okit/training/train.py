@@ -275,8 +275,8 @@ def _load(folder: RunFolder, name: str) -> tuple[dict[str, Tensor], dict[str, An
     loaded = folder.load_tensors(name)
     if loaded is None:
         raise StoreError(
-            f"{folder.path / name}.safetensors is missing although the run is finished: as for one that "
-            f"came from an archive. Delete the folder {folder.path} to train this one again."
+            f"{folder.path / name}.safetensors is missing although the run is finished. If it came from an "
+            f"archive, that is how it came. Delete the folder {folder.path} to train the run again."
         )
     return loaded
 

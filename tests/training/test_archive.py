@@ -9,8 +9,10 @@ import pytest
 from o2okit.cli import main
 from o2okit.data.maze import scripted
 from o2okit.errors import UserError
+from o2okit.papers import study
 from o2okit.training import Run, RunSpec, RunStore, train
 from o2okit.training.archive import restore, write_archive
+from o2okit.training.store import write_json
 
 DATA = scripted(transitions=2_000)
 
@@ -190,3 +192,19 @@ def test_the_command_line_takes_a_store_or_sections(home, tmp_path, monkeypatch,
     assert "none of the runs is finished here" in capsys.readouterr().err
     assert main(["archive", str(file), "-p", "profile", "smoke"]) == 2
     assert "parameters are of sections" in capsys.readouterr().err
+
+
+def test_sections_are_packed_with_what_their_runs_start_from(tmp_path, monkeypatch, capsys):
+    """Ten online runs on two offline ones, and four runs of the store that are not the section's."""
+    monkeypatch.setenv("O2OKIT_RUNS", str(tmp_path / "runs"))
+    store = RunStore()
+    section = [r for run in study("gde/toy_maze", profile="smoke").specs() for r in run.lineage()]
+    for spec in (*section, *specs()):
+        for name, content in (("spec", spec.describe()), ("environment", {}), ("result", {})):
+            write_json(store.folder(spec).path / f"{name}.json", content)
+    file = tmp_path / "runs.zip"
+    assert main(["archive", str(file), "gde/toy_maze", "--profile", "smoke"]) == 0
+    assert "12 finished runs of 12" in capsys.readouterr().out
+    with zipfile.ZipFile(file) as archive:
+        packed = {name.split("/")[0] for name in archive.namelist()}
+    assert packed == {spec.id for spec in section}

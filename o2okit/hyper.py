@@ -86,7 +86,7 @@ def _checked(field: dataclasses.Field, value: Any, owner: str) -> Any:
     kind = type(field.default)
     if kind is bool:
         if not isinstance(value, bool):
-            raise UserError(f"{owner}.{field.name} is true or false; got {value!r}.")
+            raise UserError(f"{owner}.{field.name} is True or False; got {value!r}.")
         return value
     items = value if kind is tuple and isinstance(value, list | tuple) else [value]
     wanted = int if kind in (int, tuple) else float

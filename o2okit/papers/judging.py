@@ -73,14 +73,27 @@ class Judging:
             measure(rhs),
             values.claim(claim_id).direction,
             profile=self.profile,
-            paired=lhs.pretrained and rhs.pretrained and lhs.backbone == rhs.backbone,
+            paired=self.paired(lhs, rhs),
         )
 
+    @staticmethod
+    def paired(lhs: Entry, rhs: Entry) -> bool:
+        """Whether seeds of two entries start from the same offline agent."""
+        return lhs.pretrained and rhs.pretrained and lhs.backbone == rhs.backbone
+
     def judge_over(
-        self, claim_id: str, rule: str, each: Mapping[str, verdicts.ClaimVerdict]
+        self,
+        claim_id: str,
+        rule: str,
+        each: Mapping[str, verdicts.ClaimVerdict],
+        missing: int = 0,
     ) -> dict[str, Any]:
-        """The row of a published claim about ``some``, ``most`` or ``all`` of several comparisons."""
-        return self.row(claim_id, values.claim(claim_id).statement, verdicts.over_tasks(each, rule))
+        """The row of a published claim about ``some``, ``most`` or ``all`` of several comparisons.
+
+        ``missing``: how many of the claim's comparisons are not among them.
+        """
+        found = verdicts.over_tasks(each, rule, missing)
+        return self.row(claim_id, values.claim(claim_id).statement, found)
 
     def judge_sides(
         self, claim_id: str, rule: str, sides: Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -117,8 +130,8 @@ class Judging:
 
         On a task it holds against all others: a method is best there, or it is not.
         """
-        each = {}
-        for task in self.run_of(group):
+        each, run = {}, self.run_of(group)
+        for task in run:
             found = {
                 rhs.label: self.compare(
                     claim_id, lambda e, task=task: self.scores(task, e), lhs, rhs
@@ -126,23 +139,28 @@ class Judging:
                 for rhs in others
             }
             each[task] = verdicts.over_tasks(found, "all") if len(found) > 1 else found.popitem()[1]
-        return self.judge_over(claim_id, rule, each)
+        return self.judge_over(claim_id, rule, each, len(self.named(group)) - len(run))
 
     def judge_pairs(
         self,
         claim_id: str,
         rule: str,
-        tasks: Sequence[str],
+        group: Group,
         pairs: Sequence[tuple[Entry, str, Entry]],
         measure: Callable[[str, Entry], np.ndarray] | None = None,
     ) -> dict[str, Any]:
         """As ``judge_tasks``, of any comparisons; of the ``measure`` of task and entry, or the scores."""
-        measure = measure or self.scores
+        measure, run = measure or self.scores, self.run_of(group)
         each = {
             f"{task}, {lhs.label} {direction} {rhs.label}": verdicts.claim_verdict(
-                measure(task, lhs), measure(task, rhs), direction, profile=self.profile, paired=True
+                measure(task, lhs),
+                measure(task, rhs),
+                direction,
+                profile=self.profile,
+                paired=self.paired(lhs, rhs),
             )
-            for task in tasks
+            for task in run
             for lhs, direction, rhs in pairs
         }
-        return self.judge_over(claim_id, rule, each)
+        missing = (len(self.named(group)) - len(run)) * len(pairs)
+        return self.judge_over(claim_id, rule, each, missing)

@@ -115,7 +115,9 @@ def check_all(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) ->
 
 
 def parse(text: str) -> Any:
-    """A value typed at the command line: a Python number, list, True, False, None, else a string."""
+    """A value typed at the command line: a Python number, list, None, true or false, else a string."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     try:
         with warnings.catch_warnings(action="ignore"):  # "1or", "\\d": odd Python, plain text here
             return ast.literal_eval(text)

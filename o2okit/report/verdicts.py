@@ -180,17 +180,19 @@ def claim_verdict(
 RULES = ("some", "most", "all")
 
 
-def over_tasks(each: Mapping[str, ClaimVerdict], rule: str) -> ClaimVerdict:
+def over_tasks(each: Mapping[str, ClaimVerdict], rule: str, missing: int = 0) -> ClaimVerdict:
     """One verdict on a claim about several tasks, from the verdict on each.
 
     ``all`` is contradicted by one task and ``some`` supported by one; for ``most`` more than half of the
-    tasks must agree. A task that was not run decides nothing. The intervals are not widened for their
-    number: where one of many decides, chance alone decides more often than once in twenty, and the reason
-    says so.
+    tasks must agree. A claim is *supported* by the tasks that were run; it is *contradicted* only where
+    no outcome of those that were not could save it, since what holds on some of nine tasks need not hold
+    on the one that was run. The intervals are not widened for their number: where one of many decides,
+    chance alone decides more often than once in twenty, and the reason says so.
 
     Args:
         each: task -> its verdict.
         rule: one of ``RULES``.
+        missing: tasks of the claim that are not in ``each``, beside those there that were not run.
 
     Raises:
         UserError: an unknown rule.
@@ -206,15 +208,21 @@ def over_tasks(each: Mapping[str, ClaimVerdict], rule: str) -> ClaimVerdict:
     if not run:
         why = next((verdict.reason for verdict in each.values()), "none of its tasks was run")
         return ClaimVerdict(ClaimOutcome.NOT_RUN, None, None, why)
-    needed = {"some": 1, "most": len(run) // 2 + 1, "all": len(run)}[rule]
-    if len(yes) >= needed:
+    every = len(each) + missing
+
+    def needed(tasks: int) -> int:
+        return {"some": 1, "most": tasks // 2 + 1, "all": tasks}[rule]
+
+    if len(yes) >= needed(len(run)):
         outcome = ClaimOutcome.SUPPORTED
-    elif len(run) - len(no) < needed:
+    elif every - len(no) < needed(every):
         outcome = ClaimOutcome.CONTRADICTED
     else:
         outcome = ClaimOutcome.UNDECIDED
     shown = "; ".join(f"{name}: {each[name].reason}" for name in run)
     counted = f"{rule} of {len(run)} comparisons: {len(yes)} supported, {len(no)} contradicted"
+    if len(run) < every:
+        counted += f", {every - len(run)} not run"
     one = {"some": yes, "all": no}.get(rule, [])
     if len(run) > 1 and len(one) == 1:
         counted += f" (one of {len(run)} intervals of 95 % decides, none widened for their number)"

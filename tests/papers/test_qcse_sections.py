@@ -86,6 +86,24 @@ def test_the_neighbour_goes_with_the_task_unless_it_is_asked_for(study):
     assert len(sweep) == 1
 
 
+def test_the_printed_neighbour_of_a_task_is_compared_on_that_task_alone(study):
+    section = study("qcse/neighbours", "laptop", tasks=list(neighbours.PRINTED)[:2])
+    k = {entry.label: entry.method_hyper["k"] for entry in neighbours.BY_K.values()}
+
+    def scores(task, entry):
+        """Best at the printed neighbour of the task, and falling away from it."""
+        best = neighbours.PRINTED[task]
+        return 90 - abs(k.get(entry.label, 0) - best) + np.array([0.0, 0.1, 0.2])
+
+    section.scores = scores
+    rows = {row["claim_id"]: row for row in section._judge()}
+    reason = rows["qcse-18"]["reason"]
+    assert rows["qcse-18"]["verdict"] == "supported", reason
+    assert reason.startswith("all of 4 comparisons: ")
+    for task, best in list(neighbours.PRINTED.items())[:2]:
+        assert all(f"{task}, k = {best} against k = {end}" in reason for end in (0, 110))
+
+
 def test_sections_share_their_runs(study):
     """Fig. 11 is Table 1's runs; AWAC's of Fig. 2 are Fig. 4's."""
     ids = {

@@ -97,13 +97,12 @@ class ChallengesStudy(GridStudy):
 
     # --- claims -----------------------------------------------------------------------------------
     def _judge(self) -> list[dict[str, Any]]:
-        halfcheetah = self.run_of("halfcheetah")
         return [
-            self.judge_pairs("gde-37", "all", halfcheetah, [(t, "<", PLAIN) for t in NARROW]),
+            self.judge_pairs("gde-37", "all", "halfcheetah", [(t, "<", PLAIN) for t in NARROW]),
             self.judge_pairs(
                 "gde-38",
                 "all",
-                halfcheetah,
+                "halfcheetah",
                 [(mine, ">", other) for mine, other in zip(WITHOUT, WITH, strict=True)],
             ),
             self.judge_diverged(),

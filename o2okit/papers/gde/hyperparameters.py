@@ -61,12 +61,11 @@ class HyperparametersStudy(GridStudy):
         return np.array([curve_statistic("area", part["score"], part["step"]) for part in first])
 
     def _judge(self) -> list[dict[str, Any]]:
-        tasks = self.run_of("antmaze")
         alike = [(lhs, "~", rhs) for lhs, rhs in itertools.combinations(TIMES, 2)]
         tiny = [(TINY, "<", other) for other in OTHERS]
         tiny += [(lhs, "~", rhs) for lhs, rhs in itertools.combinations(OTHERS, 2)]
         return [
-            self.judge_pairs("gde-11", "all", tasks, [(TIMES[0], "<", TIMES[-1])], self.early),
-            self.judge_pairs("gde-12", "all", tasks, alike),
-            self.judge_pairs("gde-13", "all", tasks, tiny),
+            self.judge_pairs("gde-11", "all", "antmaze", [(TIMES[0], "<", TIMES[-1])], self.early),
+            self.judge_pairs("gde-12", "all", "antmaze", alike),
+            self.judge_pairs("gde-13", "all", "antmaze", tiny),
         ]

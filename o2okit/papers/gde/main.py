@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from o2okit.papers.gde import entries as e
 from o2okit.papers.grid import GridStudy, Panel
-from o2okit.report.verdicts import ClaimVerdict
 
 ALL = (*e.BASELINES, e.GDE)
 OTHERS = (e.AWAC, e.IQL, e.OFF2ON, e.JSRL, e.QDAGGER, e.PEX)  # that fine-tune, and are not GDE
@@ -38,27 +37,17 @@ class MainStudy(GridStudy):
     statistics = e.STATISTICS
 
     def _judge(self) -> list[dict[str, Any]]:
+        below_scratch = [(other, "<", e.SCRATCH) for other in OTHERS]  # departure 3
+        near_offline = [(other, "~", e.OFFLINE) for other in OTHERS]
         return [
             self.judge_tasks("gde-01", "most", "", e.GDE, e.BASELINES),
             self.judge_tasks("gde-02", "all", "antmaze", e.GDE, e.BASELINES),
             self.judge_tasks("gde-03", "most", e.RANDOM, e.GDE, [e.SCRATCH]),
-            self.judge_over("gde-04", "most", self.others("gde-04", e.RANDOM, e.SCRATCH)),
+            self.judge_pairs("gde-04", "most", e.RANDOM, below_scratch),
             self.judge_total("gde-05", "locomotion", e.GDE, e.OFFLINE),
             self.judge_total("gde-06", "antmaze", e.GDE, e.OFFLINE),
             self.judge_total("gde-07", "locomotion", e.QDAGGER, e.OFFLINE),
             self.judge_total("gde-08", "antmaze", e.QDAGGER, e.OFFLINE),
-            self.judge_over("gde-09", "most", self.others("gde-09", "", e.OFFLINE)),
+            self.judge_pairs("gde-09", "most", "", near_offline),
             self.judge_measure("gde-10", lambda entry: self.middle(entry, ""), e.GDE, *e.BASELINES),
         ]
-
-    def others(
-        self, claim_id: str, group: str | tuple[str, ...], rhs: e.Entry
-    ) -> dict[str, ClaimVerdict]:
-        """Each other method on each task against one entry (departure 3)."""
-        return {
-            f"{task}, {lhs.label}": self.compare(
-                claim_id, lambda entry, task=task: self.scores(task, entry), lhs, rhs
-            )
-            for task in self.run_of(group)
-            for lhs in OTHERS
-        }

@@ -56,14 +56,12 @@ class AccelerationStudy(GridStudy):
         return lambda task, entry: 100 * self.hours(task, entry) / np.mean(self.hours(task, base))
 
     def _judge(self) -> list[dict[str, Any]]:
-        tasks, cal, cql = self.run_of(""), CAL_QL[0], CQL[0]
+        cal, cql = CAL_QL[0], CQL[0]
 
         def hours(
             claim: str, base: Entry, lhs: Entry, direction: str, rhs: Entry
         ) -> dict[str, Any]:
-            return self.judge_pairs(
-                claim, "all", tasks, [(lhs, direction, rhs)], self.percent(base)
-            )
+            return self.judge_pairs(claim, "all", "", [(lhs, direction, rhs)], self.percent(base))
 
         slower = {
             f"{task}, {backbone[1].label}": self.compare(
@@ -71,15 +69,15 @@ class AccelerationStudy(GridStudy):
                 lambda entry, task=task, base=backbone[0]: self.percent(base)(task, entry),
                 *(backbone[1], backbone[0]),
             )
-            for task in tasks
+            for task in self.run_of("")
             for backbone in (CQL, CAL_QL)
         }
         return [
             hours("qcse-24", cal, CAL_QL[100], "~", cal),
-            self.judge_pairs("qcse-25", "all", tasks, [(CAL_QL[100], "~", cal)]),
-            self.judge_pairs("qcse-26", "all", tasks, [(CAL_QL[20], ">", cal)]),
+            self.judge_pairs("qcse-25", "all", "", [(CAL_QL[100], "~", cal)]),
+            self.judge_pairs("qcse-26", "all", "", [(CAL_QL[20], ">", cal)]),
             hours("qcse-27", cal, CAL_QL[20], ">", cal),
             hours("qcse-28", cql, CQL[50], "<", CQL[1]),
-            self.judge_pairs("qcse-29", "all", tasks, [(CQL[50], ">", cql)]),
+            self.judge_pairs("qcse-29", "all", "", [(CQL[50], ">", cql)]),
             self.judge_over("qcse-30", "all", slower),
         ]

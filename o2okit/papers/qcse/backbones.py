@@ -31,4 +31,4 @@ class BackboneStudy(GridStudy):
 
     def _judge(self) -> list[dict[str, Any]]:
         better = [(mine, ">", other) for other, mine in PAIRS]
-        return [self.judge_pairs("qcse-12", "most", self.run_of(""), better)]
+        return [self.judge_pairs("qcse-12", "most", "", better)]

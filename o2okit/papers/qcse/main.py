@@ -74,5 +74,5 @@ class MainStudy(GridStudy):
             self.judge_tasks("qcse-06", "all", gym, ours, [cql]),
             better("qcse-07", ours, cql),
             better("qcse-08", cal_ours, cal),
-            self.judge_pairs("qcse-09", "most", self.run_of(""), smoother, self.gap),
+            self.judge_pairs("qcse-09", "most", "", smoother, self.gap),
         ]

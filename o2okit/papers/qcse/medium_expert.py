@@ -34,4 +34,4 @@ class MediumExpertStudy(GridStudy):
     statistics = e.STATISTICS
 
     def _judge(self) -> list[dict[str, Any]]:
-        return [self.judge_pairs("qcse-31", "all", self.run_of(""), [(e.CQL_QCSE, "~", e.CQL)])]
+        return [self.judge_pairs("qcse-31", "all", "", [(e.CQL_QCSE, "~", e.CQL)])]

@@ -10,7 +10,7 @@ Numbered departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,29 +45,27 @@ class NeighbourStudy(GridStudy):
         return max(BY_K.values(), key=lambda entry: np.mean(self.scores(task, entry)))
 
     def _judge(self) -> list[dict[str, Any]]:
-        def pairs(tasks: list[str], k: Mapping[str, Entry]) -> dict[str, Any]:
-            return {
+        def above(
+            claim: str, group: str, k: Mapping[str, Entry], others: Sequence[Entry]
+        ) -> dict[str, Any]:
+            """The claim that on each task its ``k`` ends above all others."""
+            each = {
                 f"{task}, {k[task].label} against {other.label}": self.compare(
-                    "qcse-17", lambda x, task=task: self.scores(task, x), k[task], other
+                    claim, lambda x, task=task: self.scores(task, x), k[task], other
                 )
-                for task in tasks
-                for other in BY_K.values()
+                for task in self.run_of(group)
+                for other in others
                 if other is not k[task]
             }
+            return self.judge_over(claim, "all", each)
 
-        tasks = self.run_of("")
-        best = {task: self.best(task) for task in tasks}
-        printed = {task: BY_K[PRINTED[task]] for task in tasks}
+        best = {task: self.best(task) for task in self.run_of("")}
+        printed = {task: BY_K[k] for task, k in PRINTED.items()}
         ends = (BY_K[0], BY_K[110])
         weights = [(BY_WEIGHT[1.0], ">=", BY_WEIGHT[w]) for w in BY_WEIGHT if w != 1.0]
         return [
-            self.judge_over("qcse-17", "all", pairs(tasks, best)),
-            *(
-                self.judge_pairs(
-                    *(claim, "all", self.run_of(group)),
-                    [(printed[task], ">", other) for task in self.run_of(group) for other in ends],
-                )
-                for claim, group in (("qcse-18", "medium"), ("qcse-19", "antmaze"))
-            ),
-            self.judge_pairs("qcse-33", "all", tasks, weights),
+            above("qcse-17", "", best, tuple(BY_K.values())),
+            above("qcse-18", "medium", printed, ends),
+            above("qcse-19", "antmaze", printed, ends),
+            self.judge_pairs("qcse-33", "all", "", weights),
         ]

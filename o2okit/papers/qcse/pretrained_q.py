@@ -58,11 +58,10 @@ class PretrainedQStudy(GridStudy):
         )
 
     def _judge(self) -> list[dict[str, Any]]:
-        tasks = self.run_of("")
         higher = [(QCSE, ">", AWAC)]
         return [
             self.judge_total("qcse-20", "", QCSE, FROZEN),
             self.judge_tasks("qcse-21", "most", "", QCSE, [SCRATCH]),
-            self.judge_pairs("qcse-22", "all", tasks, higher, self.log_radius),
-            self.judge_pairs("qcse-23", "most", tasks, higher, self.log_radius),
+            self.judge_pairs("qcse-22", "all", "", higher, self.log_radius),
+            self.judge_pairs("qcse-23", "most", "", higher, self.log_radius),
         ]

@@ -22,6 +22,7 @@ from o2okit.report.statistics import bootstrap_interval
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import Run
+from o2okit.training.train import trained_with
 
 GOAL = "goal"  # the outcome that is a success
 DASHES = ("-", "--", ":", "-.")  # of methods
@@ -193,7 +194,6 @@ class Result:
         plt.close(ax.figure)
         summary, data = self.summary("final", "last-10"), self.dataset
         files.append(artefacts.save_table(folder, f"{name}.summary", summary))
-        where = [each for run in self.runs for each in run.folder.environments()]
         record = {
             "profile": self.profile,
             "dataset": data
@@ -213,10 +213,7 @@ class Result:
             ],
             "runs": {run.spec.id: run.spec.describe() for run in self.runs},
             "diverged": self.diverged,
-            "trained": {
-                key: sorted({str(each.get(key)) for each in where})
-                for key in ("commit", "device", "bfloat16")
-            },
+            "trained": trained_with(self.runs),
         }
         artefacts.write_record(folder / f"{name}.json", record)
         return [*files, folder / f"{name}.json"]

@@ -20,7 +20,7 @@ from o2okit.papers import parameters as p
 from o2okit.papers import values
 from o2okit.report import artefacts, verdicts
 from o2okit.training import Run, RunSpec, RunStore, train
-from o2okit.training.train import environment, resolve_device
+from o2okit.training.train import environment, resolve_device, trained_with
 
 MOST_NAMES = 4  # that a file's name has room for
 
@@ -212,8 +212,6 @@ class Study(ABC):
 
     def _record(self, claims: list[dict[str, Any]]) -> None:
         captions = {name: self.artefacts.get(name, "Table") for name in self._written}
-        runs = (self._runs or {}).values()
-        where = [each for run in runs for each in run.folder.environments()]
         record = {
             "study": self.key,
             "title": self.title,
@@ -231,10 +229,7 @@ class Study(ABC):
             "claims": claims,
             "runs": sorted(self._runs or ()),
             "diverged": self.diverged(),
-            "trained": {
-                name: sorted({str(each.get(name)) for each in where})
-                for name in ("commit", "device", "bfloat16")
-            },
+            "trained": trained_with((self._runs or {}).values()),
             "environment": environment(resolve_device(self.device)),
         }
         artefacts.write_record(self.record_file(), record)

@@ -30,6 +30,7 @@ from o2okit.training.store import RESULT, TABLES, RunFolder, RunStore, StoreErro
 from o2okit.training.threads import Threads
 
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints at least: what a killed process can lose
+SAVING_SHARE = 1 / 20  # of the time at most: a large replay's checkpoint is longer under way
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ class Run:
         returns = BACKBONES[self.spec.backbone].needs_returns
         return split_rows(oldest_first, self.spec.task_seen, returns=returns)
 
+    def environments(self) -> list[dict[str, Any]]:
+        """All that the run and those it starts from were trained with, oldest first."""
+        store = RunStore(self.folder.path.parent)
+        folders = [store.folder(spec) for spec in self.spec.lineage()]
+        return [each for folder in folders if folder.finished for each in folder.environments()]
+
     def snapshots(self) -> list[int]:
         """The steps of the kept copies of the agent."""
         return [int(file.stem) for file in sorted(self.folder.path.glob("snapshots/*.safetensors"))]
@@ -89,6 +96,15 @@ class Run:
             {k.removeprefix("agent/"): v[None] for k, v in state.items() if k.startswith("agent/")}
         )
         return agent
+
+
+def trained_with(runs: Iterable[Run]) -> dict[str, list[str]]:
+    """Every commit, device and use of bfloat16 behind some runs and those they start from."""
+    where = [each for run in runs for each in run.environments()]
+    return {
+        name: sorted({str(each.get(name)) for each in where})
+        for name in ("commit", "device", "bfloat16")
+    }
 
 
 def train(
@@ -239,8 +255,7 @@ def _train_cohort(
             if first.snapshot_every and cohort.step % first.snapshot_every == 0:
                 agent = {f"agent/{key}": value for key, value in cohort.agent.state().items()}
                 _save(folders, f"snapshots/{cohort.step:08d}", agent, cohort.step)
-            # A large replay takes its time: saving may take a twentieth of the whole.
-            late = time.monotonic() - last >= max(checkpoint_seconds, 20 * cost)
+            late = time.monotonic() - last >= max(checkpoint_seconds, cost / SAVING_SHARE)
             if done or late:
                 saving = time.monotonic()
                 # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones not.

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -324,6 +325,7 @@ def test_what_earlier_sessions_took_and_were_is_kept(tmp_path, monkeypatch):
         advance(cohort)
 
     monkeypatch.setattr(Cohort, "advance", until_150)
+    monkeypatch.setattr(training, "SAVING_SHARE", float("inf"))  # however slow the disk is
     monkeypatch.setattr(training, "environment", lambda device: {"commit": "first"})
     with pytest.raises(KeyboardInterrupt):
         train([spec], store=store, device="cpu", checkpoint_seconds=0)
@@ -335,6 +337,19 @@ def test_what_earlier_sessions_took_and_were_is_kept(tmp_path, monkeypatch):
     assert 50 < first["until"] <= 150, "the step of the last checkpoint"
     assert run.folder.environment()["commit"] == "second"
     assert run.folder.result()["seconds"] > first["until"] * 0.002
+
+
+def test_what_a_run_starts_from_is_a_part_of_what_it_was_trained_with(tmp_path, monkeypatch):
+    store, (spec,) = RunStore(tmp_path), specs(seeds=(0,), steps=100)
+    for one, commit in ((spec.start, "offline"), (spec, "online")):
+        where = {"commit": commit, "device": "cpu"}
+        monkeypatch.setattr(training, "environment", lambda device, where=where: where)
+        (run,) = train([one], store=store, device="cpu")
+    assert [each["commit"] for each in run.environments()] == ["offline", "online"]
+    everything = {"commit": ["offline", "online"], "device": ["cpu"], "bfloat16": ["None"]}
+    assert training.trained_with([run]) == everything
+    shutil.rmtree(store.folder(spec.start).path)
+    assert training.trained_with([run])["commit"] == ["online"], "what is gone is not asked"
 
 
 def test_a_resumed_run_of_the_same_versions_has_one_environment(tmp_path):

@@ -18,7 +18,7 @@ replicate: $(READY)  ## train what is missing, draw the figures, write the repor
 	$(BIN)/o2okit finetune hopper-medium-v2 iql --profile laptop --seeds 3 --offline-steps 3000 --steps 1500 --eval-every 500
 	@$(BIN)/o2okit report
 	@echo
-	@echo "figure:  figures/gde/figure_2b.png (2a, 2c and 2_loss beside it; PDF too)"
+	@echo "figure:  figures/gde/figure_2c.png (2a, 2b and 2_loss beside it; PDF too)"
 	@echo "cell:    figures/cells/hopper-medium-v2.iql.naive.png"
 	@echo "table:   figures/gde/toy_maze_table.csv"
 	@echo "report:  figures/REPORT.md"

@@ -20,7 +20,7 @@ FIGURES = Path(__file__).parents[1] / "figures" / "gde"
 
 def test_the_committed_verdict_follows_from_the_committed_curves():
     record = json.loads((FIGURES / "toy_maze.json").read_text())
-    curves = pd.read_csv(FIGURES / "figure_2b.csv")
+    curves = pd.read_csv(FIGURES / "figure_2c.csv")
     last = curves.sort_values("step").groupby(["alpha", "seed"]).tail(toy_maze.LAST)
     finals = last.groupby(["alpha", "seed"])["return"].mean()
     assert sorted(finals[0].index) == record["seeds"] == list(range(5))
@@ -59,7 +59,7 @@ def test_the_readme_states_the_committed_verdict():
 
 
 def test_the_committed_visits_show_the_two_ways():
-    visits = pd.read_csv(FIGURES / "figure_2c.csv").set_index(["row", "column"])
+    visits = pd.read_csv(FIGURES / "figure_2b.csv").set_index(["row", "column"])
     near_left, near_right = (2, 1), (4, 19)  # the cells before the goals
     assert visits.loc[near_left, "visits_alpha_0"] > 20 * visits.loc[near_left, "visits_alpha_3"]
     assert visits.loc[near_right, "visits_alpha_3"] > 20 * visits.loc[near_right, "visits_alpha_0"]

@@ -5,8 +5,8 @@
 Numbered departures from the paper (specs/gde.md 3):
     1. The new policy learns by the backbone's loss on the batch's actions (the authors' code draws them
        anew from both policies).
-    2. In an evaluation ã is the new policy's mean with probability 0.9, else a sample; the choice between
-       both stays random.
+    2. In an evaluation ã is the new policy's mean with probability 0.9, else a sample; and with the same
+       probability the better of both is taken, else the choice is as ever (specs/ocr_cft.md 3).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PEX(Naive):
     """Policy expansion; arguments as for ``Naive``."""
 
     Hyperparameters = PEXHyperparameters
-    version = 2
+    version = 3
     replay = "half"
     backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql")
 
@@ -66,13 +66,18 @@ class PEX(Naive):
         """After the warm-up."""
         return self.step >= self.hyper.warm_up
 
-    def choose(self, obs: Tensor, own: Tensor, u: Tensor) -> Tensor:
-        """π_off(s) or ``own`` ``[R, n, A]`` by ``u`` ``[R, n]``, for standardised ``obs`` ``[R, n, D]``."""
+    def choose(self, obs: Tensor, own: Tensor, u: Tensor, better: Tensor | None = None) -> Tensor:
+        """π_off(s) or ``own`` ``[R, n, A]`` by ``u`` ``[R, n]``, for standardised ``obs`` ``[R, n, D]``.
+
+        Where ``better`` ``[R, n]`` is true the critics' favourite is taken, whatever ``u`` is.
+        """
         agent, old = self.agent, self.offline.mode(obs)
         both = torch.cat([old, own], dim=1)
         q = agent.q(agent.critic, torch.cat([obs, obs], dim=1), both).amin(1)
         q_old, q_own = q.chunk(2, dim=1)
         kept = sigmoid(self.hyper.inverse_temperature[:, None] * (q_old - q_own))
+        if better is not None:
+            kept = torch.where(better, (q_old >= q_own).float(), kept)
         return torch.where((u < kept)[..., None], old, own)
 
     @torch.no_grad()
@@ -84,9 +89,10 @@ class PEX(Naive):
 
     @torch.no_grad()
     def greedy(self, obs: Tensor, draws: Draws) -> Tensor:
-        """One of both, mostly their means."""
+        """Mostly the better one of both means."""
         obs, policy, n = self.agent.view(obs), self.agent.policy, obs.shape[1]
         sample = policy.sample(obs, draws.normal("explore", n, self.task.act_size))
-        u = draws.uniform("choice", n, 2)
-        mean = u[..., :1] < self.hyper.mean_probability[:, None, None]
-        return self.choose(obs, torch.where(mean, policy.mode(obs), sample), u[..., 1])
+        u = draws.uniform("choice", n, 3)
+        mean, better = (u[..., :2] < self.hyper.mean_probability[:, None, None]).unbind(-1)
+        own = torch.where(mean[..., None], policy.mode(obs), sample)
+        return self.choose(obs, own, u[..., 2], better)

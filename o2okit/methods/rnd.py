@@ -108,6 +108,7 @@ class RND(Naive):
 
     Hyperparameters = RNDHyperparameters
     version = 1
+    replay = "online"
     # All but BC, to whom rewards mean nothing.
     backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql", "sac", "td3", "cql-discrete", "dqn")
 

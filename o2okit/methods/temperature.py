@@ -1,6 +1,6 @@
 """Temperature (GDE, 3.1): plain fine-tuning that acts with narrower or wider samples.
 
-    a ~ N(μ(s), (t σ)²)                     t = 0 acts by the mean, t = 1 is plain fine-tuning
+    a ~ N(μ(s), (t σ)²)                     t = 0 acts by the mean, t = 1 is fine-tuning on own samples
 
 Only acting changes: the losses, the policy's own σ and what is evaluated do not know of t.
 
@@ -34,6 +34,7 @@ class Temperature(Naive):
     """Acting with scaled noise; arguments as for ``Naive``."""
 
     Hyperparameters = TemperatureHyperparameters
+    replay = "online"
     backbones = (
         "iql",
         "awac",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -37,7 +38,21 @@ def state_entropies(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "state_entropy", "mean_log_radius"])
 
 
-DERIVED: dict[str, Callable[[Run], pd.DataFrame]] = {"state_entropy": state_entropies}
+def successes_per_step(run: Run) -> pd.DataFrame:
+    """Training episodes with any reward since the evaluation before, by the steps since.
+
+    Where reward is given at the goal alone (AntMaze), these are the attempts that reached it.
+    """
+    episodes, steps = run.episodes(), run.evaluations()["step"].to_numpy()
+    ends = episodes.loc[episodes["return"] > 0, "step"].to_numpy() if len(episodes) else []
+    counts, _ = np.histogram(ends, bins=[*steps[:-1] + 0.5, steps[-1] + 0.5])
+    return pd.DataFrame({"step": steps[1:], "successes_per_step": counts / np.diff(steps)})
+
+
+DERIVED: dict[str, Callable[[Run], pd.DataFrame]] = {
+    "state_entropy": state_entropies,
+    "successes_per_step": successes_per_step,
+}
 
 
 def specs(spec: RunSpec, before: bool) -> list[RunSpec]:

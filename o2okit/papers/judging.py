@@ -3,7 +3,8 @@
 Numbered decisions of ours:
     1. Seeds are paired where both sides start from the same offline agent.
     2. A total, or any number over several tasks, is computed for each seed; its interval is over seeds.
-    3. A spread is the mean distance of the seeds from their mean, so that it has an interval, too.
+    3. A spread is the mean distance of the seeds from their mean, so that it has an interval, too. The
+       interval is too narrow: its resamples keep the mean of all.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class Judging:
         parts = [self.groups[group]] if group else self.groups.values()
         return tuple(name for part in parts for name in part)
 
+    def not_run(self, group: Group) -> int:
+        """How many of a group's tasks are not run."""
+        return len(self.named(group)) - len(self.run_of(group))
+
     def run_of(self, group: Group) -> list[str]:
         """The tasks of a group that are run."""
         named = self.named(group)
@@ -55,9 +60,12 @@ class Judging:
         return np.array([iqm(list(seed)) for seed in zip(*scores, strict=True)])
 
     def spread(self, entry: Entry, group: Group) -> np.ndarray:
-        """How far each seed is from the mean over seeds, on average over the group's tasks ``[seeds]``."""
+        """How far each seed is from the mean over seeds, on average over the group's tasks ``[seeds]``.
+
+        Empty for fewer than three seeds: two are equally far from their mean, whatever they are.
+        """
         scores = [self.scores(name, entry) for name in self.run_of(group)]
-        away = [np.abs(each - each.mean()) for each in scores]
+        away = [np.abs(each - each.mean()) for each in scores if len(each) > 2]
         return np.mean(away, axis=0) if away else np.array([])
 
     # --- verdicts ---------------------------------------------------------------------------------
@@ -96,7 +104,11 @@ class Judging:
         return self.row(claim_id, values.claim(claim_id).statement, found)
 
     def judge_sides(
-        self, claim_id: str, rule: str, sides: Mapping[str, tuple[np.ndarray, np.ndarray]]
+        self,
+        claim_id: str,
+        rule: str,
+        sides: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        missing: int = 0,
     ) -> dict[str, Any]:
         """As ``judge_over``, from the two sides ``[seeds]`` of each comparison, which are not paired."""
         direction = values.claim(claim_id).direction
@@ -104,7 +116,7 @@ class Judging:
             name: verdicts.claim_verdict(lhs, rhs, direction, profile=self.profile)
             for name, (lhs, rhs) in sides.items()
         }
-        return self.judge_over(claim_id, rule, each)
+        return self.judge_over(claim_id, rule, each, missing)
 
     def judge_measure(
         self, claim_id: str, measure: Callable[[Entry], np.ndarray], lhs: Entry, *others: Entry
@@ -118,7 +130,10 @@ class Judging:
     def judge_total(
         self, claim_id: str, group: Group, lhs: Entry, *others: Entry
     ) -> dict[str, Any]:
-        """The row of a published claim about the sum over a group's tasks, as ``judge_measure``."""
+        """The row of a published claim about the sum over a group's tasks, as ``judge_measure``.
+
+        Of the tasks that are run: the reason says how many.
+        """
         row = self.judge_measure(claim_id, lambda entry: self.total(entry, group), lhs, *others)
         run, named = self.run_of(group), self.named(group)
         return row | {"reason": f"{row['reason']}; sum of {len(run)} of {len(named)} tasks"}
@@ -139,7 +154,7 @@ class Judging:
                 for rhs in others
             }
             each[task] = verdicts.over_tasks(found, "all") if len(found) > 1 else found.popitem()[1]
-        return self.judge_over(claim_id, rule, each, len(self.named(group)) - len(run))
+        return self.judge_over(claim_id, rule, each, self.not_run(group))
 
     def judge_pairs(
         self,
@@ -162,5 +177,4 @@ class Judging:
             for task in run
             for lhs, direction, rhs in pairs
         }
-        missing = (len(self.named(group)) - len(run)) * len(pairs)
-        return self.judge_over(claim_id, rule, each, missing)
+        return self.judge_over(claim_id, rule, each, self.not_run(group) * len(pairs))

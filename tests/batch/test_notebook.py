@@ -135,11 +135,11 @@ def test_the_numbers_of_the_figures_have_their_columns(smoke):
     }
     assert list(tables["figure_2a"]) == ["row", "column", "visits"]
     assert tables["figure_2a"]["visits"].sum() == 2_000  # the dataset of the smoke profile
-    assert list(tables["figure_2b"]) == ["alpha", "seed", "step", "return", "length"]
-    assert set(tables["figure_2b"]["alpha"]) == {0.0, 3.0}
-    assert set(tables["figure_2b"]["seed"]) == {1}
-    assert list(tables["figure_2c"]) == ["row", "column", "visits_alpha_3", "visits_alpha_0"]
-    assert tables["figure_2c"][["visits_alpha_3", "visits_alpha_0"]].sum().tolist() == [400, 400]
+    assert list(tables["figure_2c"]) == ["alpha", "seed", "step", "return", "length"]
+    assert set(tables["figure_2c"]["alpha"]) == {0.0, 3.0}
+    assert set(tables["figure_2c"]["seed"]) == {1}
+    assert list(tables["figure_2b"]) == ["row", "column", "visits_alpha_3", "visits_alpha_0"]
+    assert tables["figure_2b"][["visits_alpha_3", "visits_alpha_0"]].sum().tolist() == [400, 400]
     columns = ["td_loss", "alpha", "seed", "offline_return", "final_return"]
     assert list(tables["figure_2_loss"]) == columns
     table = pd.read_csv(smoke.figures / f"toy_maze_table.{VARIANT}.csv")

@@ -175,6 +175,13 @@ def test_pex_acts_by_a_sample_and_is_evaluated_mostly_by_means():
     actions, means = [], []
     for step in range(40):
         actions.append(method.act(OBS, draws(step)))
+    own = torch.tensor([0.0, 1.0])  # better than the old policy's
+
+    def better(critic, obs, action):
+        return own.repeat_interleave(MANY.shape[1])[None, None].expand(2, 2, -1)
+
+    method.agent.q = better
+    for step in range(40):
         means.append(method.greedy(MANY, draws(step)))
     old = method.offline.mode(OBS[:, None])[:, 0]
     share = torch.stack([torch.isclose(a, old, atol=1e-6).all(-1) for a in actions]).float().mean(0)
@@ -182,8 +189,9 @@ def test_pex_acts_by_a_sample_and_is_evaluated_mostly_by_means():
     candidates = [policy.mode(MANY) for policy in (method.offline, method.agent.policy)]
     found = torch.stack(means)
     old, new = ((found == each).all(-1).float().mean((0, 2)) for each in candidates)
-    assert old.tolist() == pytest.approx([0.5, 0.5], abs=0.04)
-    assert new.tolist() == pytest.approx([0.45, 0.0], abs=0.04)
+    # The better one with probability 0.9 in the first run, even odds else; its mean with 0.9.
+    assert old.tolist() == pytest.approx([0.05, 0.5], abs=0.04)
+    assert new.tolist() == pytest.approx([0.855, 0.0], abs=0.04)
 
 
 def test_pex_keeps_the_offline_policy_and_waits():

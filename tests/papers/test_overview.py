@@ -45,3 +45,17 @@ def test_the_papers_amounts_stand_before_the_laptops(folder):
     assert set(overview.records()) == {
         *("gde/toy_maze", "gde/toy_maze.seeds-0+2", "gde/toy_maze.paper"),
     }
+
+
+def test_the_matrix_says_how_many_of_the_tasks_were_run(folder):
+    made = {"table_1": {"seeds": [0, 1], "caption": "Table 1", "files": []}}
+
+    def status(*tasks):
+        write(folder, "exploration", tasks=list(tasks), artefacts=made)
+        rows = overview.matrix("gde").set_index("artefacts")
+        [found] = rows.loc[rows.index.str.startswith("Table 1, "), "status"]
+        return found
+
+    assert status("hopper-medium-v2") == "made: laptop, seeds 0-1; 1 of 13 tasks"
+    assert status("hopper-medium-v2", "halfcheetah-medium-v2").endswith("; 2 of 13 tasks")
+    assert status("toy-maze").endswith("; toy-maze stands in")

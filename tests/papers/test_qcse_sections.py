@@ -192,6 +192,20 @@ def test_the_entropy_of_a_runs_states(study):
     assert second > first + 1
 
 
+def test_successes_are_counted_since_the_evaluation_before():
+    run = SimpleNamespace(
+        evaluations=lambda: pd.DataFrame({"step": [0, 100, 200, 300]}),
+        episodes=lambda: pd.DataFrame(
+            {"step": [40, 100, 101, 150, 290, 310], "return": [1.0, 1.0, 0.0, 1.0, 0.0, 1.0]}
+        ),
+    )
+    found = histories.successes_per_step(run)
+    assert found["step"].tolist() == [100, 200, 300]
+    assert found["successes_per_step"].tolist() == [0.02, 0.01, 0.0]
+    none = SimpleNamespace(evaluations=run.evaluations, episodes=pd.DataFrame)
+    assert histories.successes_per_step(none)["successes_per_step"].tolist() == [0.0] * 3
+
+
 def test_only_runs_whose_states_are_looked_at_keep_them(study):
     section = study("qcse/pretrained_q")
     kept = {

@@ -53,12 +53,12 @@ def test_artefacts_hold_the_numbers_of_the_runs(study):
         study.figure(name)
     study.claims()
     folder = study.files()[0].parent
-    assert (folder / "figure_2b.png").read_bytes()[:4] == b"\x89PNG"
-    assert (folder / "figure_2b.pdf").read_bytes()[:4] == b"%PDF"
-    curves = pd.read_csv(folder / "figure_2b.csv")
+    assert (folder / "figure_2c.png").read_bytes()[:4] == b"\x89PNG"
+    assert (folder / "figure_2c.pdf").read_bytes()[:4] == b"%PDF"
+    curves = pd.read_csv(folder / "figure_2c.csv")
     one = curves[(curves["alpha"] == 0) & (curves["seed"] == 1)]["return"]
     assert one.tolist() == study.curve(1, 0.0)["return"].tolist()
-    visits = pd.read_csv(folder / "figure_2c.csv")
+    visits = pd.read_csv(folder / "figure_2b.csv")
     steps = study.amounts["online_steps"] * len(study.seeds)
     assert visits["visits_alpha_3"].sum() == visits["visits_alpha_0"].sum() == steps
     assert pd.read_csv(folder / "figure_2a.csv")["visits"].sum() == 50_000

@@ -36,8 +36,9 @@ class AblationStudy(GridStudy):
             if self.run_of(group)
             for part in removed
         }
+        missing = sum(len(removed) for group, removed in parts.items() if not self.run_of(group))
         return [
-            self.judge_over("gde-16", "all", lower),
+            self.judge_over("gde-16", "all", lower, missing),
             self.judge_total("gde-17", "locomotion", e.NO_EXPLORE, e.NO_EXPLOIT, e.NO_TEACHER),
             self.judge_total(
                 *("gde-18", "antmaze", e.NO_TEACHER),

@@ -118,7 +118,7 @@ class ChallengesStudy(GridStudy):
                 if self.diverges(task, seed):
                     end.append(score)
                     start.append(self.curve(task, e.AWAC, seed)["score"].iloc[0] + MARGIN_POINTS)
-        if run and not end:
+        if run and not end and self.profile != "smoke":
             why = f"the mean Q of none of {run} seeds leaves the limit of 5 r_max / (1 - γ)"
             verdict = ClaimVerdict(ClaimOutcome.NOT_OBSERVED, None, None, why)
             return self.row("gde-39", values.claim("gde-39").statement, verdict)

@@ -37,6 +37,13 @@ class ExplorationStudy(GridStudy):
             curves=True,
             tasks=CRASH,
         ),
+        "figure_4_successes": Panel(
+            "Fig. 4: successes per step that the policy collects",
+            (e.RE_IQL,),
+            curves=True,
+            tasks=CRASH,
+            metric="successes_per_step",
+        ),
     }
     amounts = e.amounts(paper={"tasks": e.LOCOMOTION + MAZES})
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = e.GROUPS | {"antmaze": MAZES}
@@ -46,8 +53,8 @@ class ExplorationStudy(GridStudy):
         return [
             self.judge_tasks("gde-20", "some", "locomotion", e.RE_IQL, [e.ON_IQL]),
             self.judge_tasks("gde-21", "all", "antmaze", e.RE_IQL, [e.ON_IQL]),
-            self.judge_total("gde-22", "locomotion", e.RND, e.ON_IQL),
-            self.judge_total("gde-23", "locomotion", e.BP_IQL, e.ON_IQL),
+            self.judge_total("gde-22", "", e.RND, e.ON_IQL),
+            self.judge_total("gde-23", "", e.BP_IQL, e.ON_IQL),
             self.judge_crash(),
         ]
 

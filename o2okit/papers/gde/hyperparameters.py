@@ -3,7 +3,9 @@
 Numbered departures from the paper:
     1. N = T/F in 5, 10, 20, 50 and ρ in .001, .1, .3, .5, 1; the paper names .001 alone (specs/gde.md 4).
     2. F counts steps of learning only. A stage of scoring goes with each, so that a small F leaves fewer
-       updates: with T = 250,000 and L = 5,000 it is 225,000 for N = 5 and 125,000 for N = 50.
+       updates: with T = 250,000 and L = 5,000 it is 225,000 for N = 5 and 125,000 for N = 50. The laptop's L
+       is a larger share of T (8 %, not 2 %): 17,000 and 5,000 of 25,000 steps. There N = 50 learns less,
+       whatever the teacher does.
     3. "Early" is the area under the curve of the first quarter of T, and its claim compares N = 5 with 50.
     4. "Insensitive except where very small": ρ = .001 ends below each other ρ, and these end alike.
 """

@@ -12,6 +12,8 @@ Departures from the paper:
     4. The final return of a run is the mean of its last ten evaluations.
     5. Fine-tuning continues the whole agent: parameters, target network, Adam's moments. The paper says
        "the same parameter initialization".
+    6. Its caption, Section 3.1 and B.4 letter the panels differently: here b shows where the agents go, c the
+       curves (specs/gde.md 5).
 """
 
 from __future__ import annotations
@@ -76,8 +78,8 @@ class ToyMazeStudy(Study):
     title = "3.1 Conservative policy and inefficient exploration: the toy maze"
     artefacts: ClassVar[Mapping[str, str]] = {
         "figure_2a": "Fig. 2a: where the offline dataset has been",
-        "figure_2b": "Fig. 2b: return during fine-tuning with and without the CQL penalty",
-        "figure_2c": "Fig. 2c: where the agents go during fine-tuning",
+        "figure_2b": "Fig. 2b: where the agents go during fine-tuning",
+        "figure_2c": "Fig. 2c: return during fine-tuning with and without the CQL penalty",
         "figure_2_loss": "Ours: the outcome over α and the TD loss",
     }
     parameters: ClassVar[Mapping[str, p.Parameter]] = {
@@ -239,7 +241,9 @@ class ToyMazeStudy(Study):
 
         # Ours are exploratory: their wording follows the first runs. The rules do not.
         return [
-            self.judge("gde-36", self.finals(3.0), self.finals(0.0)),
+            self.judge(
+                "gde-36", self.finals(3.0), self.finals(0.0), paired=True
+            ),  # one offline agent
             self.judge_own(
                 1,
                 "Exploratory: α = 3 ends higher with the squared TD loss than with the Huber loss",
@@ -254,6 +258,7 @@ class ToyMazeStudy(Study):
                 "~",
                 swept(0.0, "squared"),
                 equal_margin=MARGIN,
+                paired=True,
             ),
             self.judge_own(
                 3,
@@ -262,6 +267,7 @@ class ToyMazeStudy(Study):
                 "~",
                 swept(0.0, "Huber"),
                 equal_margin=MARGIN,
+                paired=True,
             ),
         ]
 
@@ -277,6 +283,25 @@ class ToyMazeStudy(Study):
         return figure, draw.cells(visits=counts)
 
     def _figure_2b(self) -> tuple[Figure, pd.DataFrame]:
+        figure, panels = plt.subplots(
+            1, 2, figsize=(10, 4.6), layout="constrained", sharex=True, sharey=True
+        )
+        counts, limit = {}, 1
+        for alpha in (3.0, 0.0):
+            runs = [self.result(self.online(seed, alpha)) for seed in self.seeds]
+            visited = [run.transitions().obs.numpy() for run in runs]
+            counts[alpha] = np.bincount(np.concatenate(visited), minlength=GEOMETRY.n_cells)
+            limit = max(limit, counts[alpha].max())
+        for axes, (alpha, visits) in zip(panels, counts.items(), strict=True):
+            name = "CQL, α = 3" if alpha else "DQN, α = 0"
+            draw.heat(figure, axes, visits, "visits while fine-tuning, all seeds", limit)
+            run = self.result(self.online(self.seeds[0], alpha))
+            draw.paths(axes, run.transitions(), run.episodes())
+            axes.set_title(f"{name} (paths: seed {self.seeds[0]}, dark early, bright late)")
+        figure.suptitle(self.artefacts["figure_2b"])
+        return figure, draw.cells(**{f"visits_alpha_{alpha:g}": c for alpha, c in counts.items()})
+
+    def _figure_2c(self) -> tuple[Figure, pd.DataFrame]:
         figure, axes = plt.subplots(figsize=(6.2, 4.0), layout="constrained")
         frames = []
         for alpha, colour, name in (
@@ -293,29 +318,10 @@ class ToyMazeStudy(Study):
         axes.set(
             xlabel="environment steps of fine-tuning",
             ylabel="return of the greedy policy",
-            title="Fig. 2b: fine-tuning the same offline CQL agent",
+            title="Fig. 2c: fine-tuning the same offline CQL agent",
         )
         axes.legend(title="thick: mean, thin: seeds", loc="center right")
         return figure, pd.concat(frames)[["alpha", "seed", "step", "return", "length"]]
-
-    def _figure_2c(self) -> tuple[Figure, pd.DataFrame]:
-        figure, panels = plt.subplots(
-            1, 2, figsize=(10, 4.6), layout="constrained", sharex=True, sharey=True
-        )
-        counts, limit = {}, 1
-        for alpha in (3.0, 0.0):
-            runs = [self.result(self.online(seed, alpha)) for seed in self.seeds]
-            visited = [run.transitions().obs.numpy() for run in runs]
-            counts[alpha] = np.bincount(np.concatenate(visited), minlength=GEOMETRY.n_cells)
-            limit = max(limit, counts[alpha].max())
-        for axes, (alpha, visits) in zip(panels, counts.items(), strict=True):
-            name = "CQL, α = 3" if alpha else "DQN, α = 0"
-            draw.heat(figure, axes, visits, "visits while fine-tuning, all seeds", limit)
-            run = self.result(self.online(self.seeds[0], alpha))
-            draw.paths(axes, run.transitions(), run.episodes())
-            axes.set_title(f"{name} (paths: seed {self.seeds[0]}, dark early, bright late)")
-        figure.suptitle(self.artefacts["figure_2c"])
-        return figure, draw.cells(**{f"visits_alpha_{alpha:g}": c for alpha, c in counts.items()})
 
     def _figure_2_loss(self) -> tuple[Figure, pd.DataFrame]:
         rows = [

@@ -103,7 +103,7 @@ def _folders() -> list[Finding]:
         if folder is None:
             found.append(Finding("ok", name, "not set"))
             continue
-        path = Path(folder).expanduser()
+        path = paths.named(variable) or Path(folder).expanduser()
         if os.environ.get(variable) and not path.is_dir():
             text = f"{path} is not there: a typo in {variable}? Kit datasets would be built in it"
             found.append(Finding("note", name, text))

@@ -30,9 +30,30 @@ def home() -> Path:
     )
 
 
+def expanded(path: Path | str) -> Path:
+    """A path as someone typed it, with ``~`` spelt out. Raises ``UserError`` for a user who is unknown."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{str(path)!r}: there is no such user; write the whole path.") from error
+
+
+def named(variable: str) -> Path | None:
+    """The folder that an environment variable names, or ``None``.
+
+    A relative one lies below the project's root, whoever asks: a notebook's kernel starts elsewhere than
+    the command line.
+    """
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    path = expanded(value)
+    return path if path.is_absolute() else home() / path
+
+
 def runs() -> Path:
     """The run store: ``O2OKIT_RUNS`` or ``runs/``."""
-    return Path(os.environ.get("O2OKIT_RUNS") or home() / "runs")
+    return named("O2OKIT_RUNS") or home() / "runs"
 
 
 def figures(profile: str) -> Path:

@@ -91,7 +91,10 @@ class Result:
         """
         if self.dataset is None or find_task(self.task).sparse:
             return None
-        return float(normalised_score(self.task, episode_returns(self.dataset).mean()))
+        returns, data = episode_returns(self.dataset), self.dataset
+        if len(returns) > 1 and not (data.terminals[-1] or data.timeouts[-1]):
+            returns = returns[:-1]  # the file ends before the episode does
+        return float(normalised_score(self.task, returns.mean()))
 
     def summary(self, *statistics: str) -> pd.DataFrame:
         """Per backbone, method and phase: mean of a statistic over seeds, its 95 % bootstrap interval.

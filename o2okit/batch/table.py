@@ -81,7 +81,7 @@ def line(row: Row, width: int, note: str = "") -> str:
 def last_line(row: Row) -> str:
     """What a running section said last, what another one's note is."""
     if row.state != "running" or row.log is None:
-        return row.note
+        return row.note.partition("\n")[0]
     return (last_lines(row.log, 1) or [""])[0].removeprefix(row.key).lstrip(": ")
 
 

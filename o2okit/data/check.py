@@ -14,6 +14,7 @@ from o2okit.data.hdf5 import read_rows
 from o2okit.data.rows import Rows
 from o2okit.data.sources import FILES, expected_hash, refuse_another, sha256, size_differs
 from o2okit.errors import UserError
+from o2okit.paths import expanded
 from o2okit.tasks import TASKS, Task
 from o2okit.tasks import task as find_task
 
@@ -41,7 +42,7 @@ def check(path: Path | str, task: str | None = None) -> Verdict:
     Raises:
         UserError: there is no such task.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     known = find_task(task) if task is not None else _task_of(path)
     name = known.name if known else None
     try:

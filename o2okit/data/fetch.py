@@ -31,6 +31,7 @@ from o2okit.data.hdf5 import read_rows
 from o2okit.data.sources import FILES, File
 from o2okit.errors import UserError, unknown
 from o2okit.files import replacing
+from o2okit.paths import expanded
 from o2okit.tasks import TASKS
 
 LAYOUTS = ("tree", "flat")
@@ -114,7 +115,7 @@ def fetch(
     if task not in FILES:
         raise unknown("task with a file of D4RL's", task, FILES, "`o2okit data list` shows them.")
     file = FILES[task]
-    path = Path(folder or sources.data_folder() or sources.d4rl_folder()).expanduser() / file.name
+    path = expanded(folder or sources.data_folder() or sources.d4rl_folder()) / file.name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
@@ -196,6 +197,8 @@ def _transfer(url: str, part: Path, file: File, progress: Callable[..., None]) -
             failure = "the connection ended early"
         except urllib.error.HTTPError as error:
             raise _MirrorError(f"HTTP status {error.code} ({error.reason})") from error
+        except UnicodeError as error:
+            raise _MirrorError(f"no address of a mirror ({error})") from error
         except _BROKEN as error:
             failure = str(getattr(error, "reason", error)) or type(error).__name__
         if _size(part) > have:
@@ -212,21 +215,31 @@ def _once(url: str, part: Path, start: int, file: File, progress: Callable[..., 
     if start:
         request.add_header("Range", f"bytes={start}-")
     with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-        if start and not _continues(response, start):
-            start = 0  # the server sends all of it again
+        if response.headers.get_content_type() == "text/html":
+            raise _MirrorError("answers with a web page")
+        anew = start > 0 and not _continues(response, start)  # the server sends all of it again
+        kept, start = start, 0 if anew else start
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
         if file.bytes is not None and total is not None and total != file.bytes:
             raise _MirrorError(f"has {total:,} bytes where D4RL's file has {file.bytes:,}")
         limit = total if total is not None else file.bytes
-        with part.open("ab" if start else "wb") as target:
-            done = start
-            while chunk := response.read1(CHUNK):
-                target.write(chunk)
-                done += len(chunk)
-                progress(done, limit)
-            target.flush()
-            os.fsync(target.fileno())
+        # What has arrived is given up for no less than that.
+        place = part.with_name(f"{part.name}.anew") if anew else part
+        try:
+            with place.open("ab" if start else "wb") as target:
+                done = start
+                while chunk := response.read1(CHUNK):
+                    target.write(chunk)
+                    done += len(chunk)
+                    progress(done, limit)
+                target.flush()
+                os.fsync(target.fileno())
+        finally:
+            if anew and _size(place) >= kept:
+                place.replace(part)
+            elif anew:
+                place.unlink(missing_ok=True)
     return limit is None or done == limit
 
 

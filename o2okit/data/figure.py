@@ -14,6 +14,7 @@ from o2okit.data.rows import Rows
 from o2okit.data.statistics import Statistics
 from o2okit.errors import UserError
 from o2okit.files import replacing
+from o2okit.paths import expanded
 
 STATES = 5_000  # drawn
 ENDINGS = (".png", ".pdf", ".svg")
@@ -47,7 +48,7 @@ def draw(rows: Rows, found: Statistics, caption: str, path: Path | str) -> Path:
     Raises:
         UserError: another ending, or the file can't be written.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.suffix not in ENDINGS:
         raise UserError(f"a figure ends in {', '.join(ENDINGS)}; got {path.name!r}.")
     with sns.axes_style("whitegrid"):

@@ -14,6 +14,7 @@ import numpy as np
 from o2okit.data.rows import REQUIRED, WANTED, Rows, checked_rows
 from o2okit.errors import UserError
 from o2okit.files import replacing
+from o2okit.paths import expanded
 from o2okit.tasks import Task
 
 OPTIONAL = ("timeouts", "next_observations")
@@ -97,7 +98,7 @@ def read_rows(
     Raises:
         UserError: the file is missing, damaged or would give wrong data (``checked_rows``).
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     with open_file(path) as file:
         names = [name for name in (*REQUIRED, OPTIONAL[0]) if _has(file, name)]
         if next_observations and _has(file, OPTIONAL[1]):
@@ -118,7 +119,7 @@ def provenance(path: Path | str) -> dict[str, Any] | None:
 
     Raises ``UserError`` where the file can't be opened or says it in no known form.
     """
-    with open_file(Path(path).expanduser()) as file:
+    with open_file(expanded(path)) as file:
         return _provenance(path, file) if PROVENANCE in file.attrs else None
 
 
@@ -152,7 +153,7 @@ def write_hdf5(
     Raises:
         UserError: a field is unknown, missing or malformed, or the file can't be written.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     allowed = (*REQUIRED, *OPTIONAL, *INFOS)
     if wrong := set(fields) - set(allowed):
         raise UserError(f"unknown fields {sorted(wrong)}. Allowed: {', '.join(allowed)}.")

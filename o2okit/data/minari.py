@@ -25,6 +25,7 @@ from o2okit.data.dataset import Dataset
 from o2okit.data.hdf5 import AGAIN, array, open_file
 from o2okit.data.rows import Rows, checked_rows
 from o2okit.errors import UserError
+from o2okit.paths import expanded
 from o2okit.tasks import Task
 from o2okit.tasks import task as find_task
 
@@ -65,7 +66,7 @@ def read_rows(folder: Path | str, task: Task | None = None, *, rows: int | None 
         UserError: it is not Minari's format in HDF5, observations are not vectors, or what
             ``checked_rows`` refuses.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     metadata, path = _metadata(folder), folder / MAIN
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*FIELDS, "next_observations")}
     total = 0
@@ -81,6 +82,10 @@ def read_rows(folder: Path | str, task: Task | None = None, *, rows: int | None 
     for key in ("minari_version", "algorithm_name", "code_permalink"):
         if key in metadata:
             provenance[key] = metadata[key]
+    for name, values in parts.items():
+        if len(widths := {each.shape[1:] for each in values}) > 1:
+            shown = " and ".join(str(*width) for width in sorted(widths))
+            raise UserError(f"{path}: {name} of {shown} numbers in one dataset. {AGAIN}")
     fields = {name: np.concatenate(values) for name, values in parts.items()}
     return checked_rows(path, fields, task, provenance=provenance)
 
@@ -149,6 +154,13 @@ def _episode(path: Path, file: h5py.File, name: str) -> dict[str, np.ndarray]:
     if missing:
         raise UserError(f"{path}: {', '.join(missing)} missing in {name}. {AGAIN}")
     fields = {key: array(path, file, f"{name}/{theirs}") for key, theirs in FIELDS.items()}
+    shapes = {key: values.shape for key, values in fields.items()}
+    flat = ("rewards", "terminals", "timeouts")
+    if any(len(shape) != (1 if key in flat else 2) for key, shape in shapes.items()):
+        shown = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+        raise UserError(
+            f"{path}: {name} needs two axes of states and actions, one of the rest; got {shown}."
+        )
     states, steps = fields["observations"], len(fields["rewards"])
     lengths = {key: len(values) for key, values in fields.items() if key != "observations"}
     if len(states) != steps + 1 or set(lengths.values()) != {steps} or not steps:

@@ -15,7 +15,6 @@ import csv
 import functools
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -76,8 +75,7 @@ class Place(NamedTuple):
 
 def data_folder() -> Path | None:
     """``O2OKIT_DATA_DIR``, or ``None``."""
-    named = os.environ.get("O2OKIT_DATA_DIR")
-    return Path(named).expanduser() if named else None
+    return paths.named("O2OKIT_DATA_DIR")
 
 
 def kit_folder() -> Path:
@@ -87,12 +85,12 @@ def kit_folder() -> Path:
 
 def d4rl_folder() -> Path:
     """D4RL's own cache."""
-    return Path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets").expanduser()
+    return paths.named("D4RL_DATASET_DIR") or Path.home() / ".d4rl/datasets"
 
 
 def minari_folder() -> Path:
     """Minari's local store."""
-    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
+    return paths.named("MINARI_DATASETS_PATH") or Path.home() / ".minari/datasets"
 
 
 def kit_file(task: str, rows: int, switches: Iterable[str] = ()) -> Path:
@@ -137,7 +135,7 @@ def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Pla
     """
     found = with_data(task)
     if str(source) not in SOURCES:
-        return _named(Path(source).expanduser(), found)
+        return _named(paths.expanded(source), found)
     places = where(task)
     if rows is not None:
         exact = kit_file(task, rows)
@@ -281,9 +279,13 @@ def with_data(task: str) -> Task:
 
 
 def _named(path: Path, task: Task) -> Place:
-    if (path / minari.MAIN).is_file():
+    try:
+        folder, file = (path / minari.MAIN).is_file(), path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise UserError(f"{str(path)!r} can't be looked at: {error.strerror}.") from error
+    if folder:
         return Place("minari", path, True, True, "")
-    if not path.is_file():
+    if not file:
         allowed = ", ".join(SOURCES)
         raise UserError(
             f"{str(path)!r} is neither a source ({allowed}) nor a file nor a Minari folder."

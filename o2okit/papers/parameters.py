@@ -10,9 +10,9 @@ import ast
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from o2okit import paths
 from o2okit.data.sources import SOURCES
 from o2okit.errors import UserError, unknown
 from o2okit.profiles import PROFILES
@@ -87,8 +87,12 @@ def _source(name: str, value: Any) -> str:
     text = isinstance(value, str) and value
     if text in SOURCES:
         return value
-    path = Path(value).expanduser() if text else None
-    if path is None or not path.exists():
+    path = paths.expanded(value) if text else None
+    try:
+        there = path is not None and path.exists()
+    except OSError:  # a name that is too long
+        there = False
+    if not there:
         raise UserError(
             f"{name} must be {', '.join(SOURCES)} or the path of a file that is there; got {value!r}."
         )

@@ -22,7 +22,7 @@ from o2okit.report import artefacts, verdicts
 from o2okit.training import Run, RunSpec, RunStore, train
 from o2okit.training.train import environment, resolve_device, trained_with
 
-MOST_NAMES = 4  # that a file's name has room for
+MOST_NAMES, MOST_LETTERS = 4, 40  # that a file's name has room for: of tasks, of seeds
 
 
 def _short(value: Any) -> str:
@@ -32,9 +32,11 @@ def _short(value: Any) -> str:
     if not isinstance(value, list):
         return str(value)
     if all(isinstance(each, int) for each in value):
-        return artefacts.ranges(value)
-    names = "+".join(value)
-    few = len(value) <= MOST_NAMES
+        names = artefacts.ranges(value)
+        few = len(names) <= MOST_LETTERS
+    else:
+        names = "+".join(value)
+        few = len(value) <= MOST_NAMES
     return names if few else f"{len(value)}-{zlib.crc32(names.encode()):08x}"
 
 

@@ -54,8 +54,13 @@ def test_a_terminal_sees_the_table_redrawn_with_what_runs_said_last(tmp_path, mo
         "gde/b  waiting",
     ]
     rows[0].note = "the notebook"
+    rows[1].state, rows[1].note = "refused", "two\nlines"
+    table.update()
+    last = stream.getvalue().split("\x1b[J")[-1].splitlines()
+    assert [text.split()[:3] for text in last][1] == ["gde/b", "refused", "two"]
+    assert len(last) == 2, "a line each"
     table.close()
-    assert stream.getvalue().endswith("the notebook\ngde/b  waiting\n")
+    assert stream.getvalue().endswith("the notebook\ngde/b  refused               two\nlines\n")
 
 
 def test_a_dumb_terminal_gets_lines(monkeypatch):

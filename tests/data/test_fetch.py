@@ -37,6 +37,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         else:
             self.send_response(200)
+        if server.page:
+            self.send_header("Content-Type", "text/html; charset=utf-8")
         if server.announce:
             self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
@@ -55,10 +57,10 @@ def serve(monkeypatch):
     monkeypatch.setattr(fetching, "PAUSE", 0)
     running = []
 
-    def start(files, *, ranges=True, cuts=(), announce=True):
+    def start(files, *, ranges=True, cuts=(), announce=True, page=False):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.files, server.ranges, server.cuts = files, ranges, list(cuts)
-        server.announce, server.requests = announce, []
+        server.announce, server.page, server.requests = announce, page, []
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         running.append(server)
         url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -170,6 +172,28 @@ def test_a_server_without_ranges_sends_all_again(serve, body):
 def test_a_server_that_announces_no_length_is_held_to_the_published_one(serve, body):
     server = serve({f"/{NAME}": body}, announce=False, cuts=[1000])
     assert fetch(TASK, use=[flat(server)]).read_bytes() == body
+
+
+def test_what_has_arrived_is_not_given_up_for_less(tmp_path, serve, body):
+    """A server without ranges breaks off earlier than another one did; a login page is no file."""
+    part = tmp_path / "cache" / f"{NAME}.part"
+    part.parent.mkdir()
+    part.write_bytes(body[:5000])
+    worse = serve({f"/{NAME}": body}, ranges=False, cuts=[100, 200, 300, 400, 500] * 3)
+    page = serve({f"/{NAME}": b"<html>log in</html>"}, ranges=False, announce=False, page=True)
+    with pytest.raises(UserError, match=r"(?s)answers with a web page.*what has arrived is kept"):
+        fetch(TASK, use=[flat(worse), flat(page)])
+    assert part.read_bytes() == body[:5000]
+    assert [path.name for path in part.parent.glob("*.part*")] == [part.name]
+    good = serve({f"/{NAME}": body})
+    assert fetch(TASK, use=[flat(good)]).read_bytes() == body
+    assert [asked for _, asked in good.requests] == ["bytes=5000-"]
+
+
+@pytest.mark.parametrize("url", ["http://a..b/x", "http://127.0.0.1:1/dätä"])
+def test_after_an_address_that_is_none_the_next_mirror_is_asked(serve, body, url):
+    good = serve({f"/{NAME}": body})
+    assert fetch(TASK, use=[Mirror("flat", url), flat(good)]).read_bytes() == body
 
 
 # --- it is another file ---------------------------------------------------------------------------

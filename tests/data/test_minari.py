@@ -82,6 +82,12 @@ def test_the_first_rows_are_whole_episodes(folder):
          r"needs T \+ 1 observations"),
         (lambda f: (f["episode_1"].pop("observations"),
                     f["episode_1"].create_group("observations")), r"dictionaries.*Minari#296"),
+        (lambda f: (f["episode_1"].pop("rewards"),
+                    f["episode_1"].create_dataset("rewards", data=1.0)),
+         r"one of the rest; got .*rewards \(\)"),
+        (lambda f: (f["episode_1"].pop("actions"),
+                    f["episode_1"].create_dataset("actions", data=np.zeros((1, 7)))),
+         "actions of 7 and 24 numbers in one dataset"),
         (lambda f: f["episode_0/rewards"].write_direct(np.full(4, np.nan)), "rewards are not finite"),
     ],
 )  # fmt: skip

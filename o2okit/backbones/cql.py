@@ -114,7 +114,8 @@ class CQL(SAC):
             log_probs: of these ``[R, B, 3N]``.
 
         Returns:
-            TD loss ``[R]``, difference of each critic ``[R, E]``, metrics ``[R]``.
+            TD loss ``[R]``, how far each critic's difference is beyond the gap ``[R, E]``, metrics ``[R]``.
+            Where rows count less for the constraint, their part of the gap does, too.
         """
         every = torch.cat([batch.action[:, :, None], actions], dim=2)
         q = self.many_q(self.critic, batch.obs, every)
@@ -123,24 +124,24 @@ class CQL(SAC):
         taken, policy = taken[..., 0], self.calibrate(policy, batch)
         others = torch.cat([uniform, policy], dim=-1) - log_probs[:, None]
         difference, rows = others.logsumexp(-1) - taken, self.method.constraint(batch)
+        excess = difference - self.hyper.gap[:, None, None]
         if rows is not None:
-            difference = difference * rows[:, None]
-        difference = difference.mean(-1)
+            difference, excess = difference * rows[:, None], excess * rows[:, None]
+        difference, excess = difference.mean(-1), excess.mean(-1)
         loss = (taken - target[:, None]).square().mean(-1).sum(-1)
         metrics = {
             "critic_loss": loss.detach(),
             "q": taken.detach().mean((1, 2)),
             "cql_difference": difference.detach().mean(1),
         }
-        return loss, difference, metrics
+        return loss, excess, metrics
 
-    def penalty(self, difference: Tensor) -> tuple[Tensor, Tensor]:
-        """(penalty, loss of the multiplier) ``[R]`` from the differences ``[R, E]``."""
+    def penalty(self, excess: Tensor) -> tuple[Tensor, Tensor]:
+        """(penalty, loss of the multiplier) ``[R]``, from the differences beyond the gap ``[R, E]``."""
         h = self.hyper
         multiplier = self.log_multiplier.values()[:, 0].exp().clamp(max=MAX_MULTIPLIER)
-        excess = h.weight * (difference - h.gap[:, None]).sum(-1)
-        fixed = h.weight * difference.sum(-1)
-        penalty = torch.where(h.gap > 0, multiplier.detach() * excess, fixed)
+        excess = h.weight * excess.sum(-1)
+        penalty = torch.where(h.gap > 0, multiplier.detach() * excess, excess)
         return penalty, -0.5 * multiplier * torch.where(h.gap > 0, excess.detach(), 0.0)
 
     # --- update -----------------------------------------------------------------------------------
@@ -163,13 +164,13 @@ class CQL(SAC):
             a_target, _ = self.samples(next_gaussian, targets)
             log_uniform = torch.full_like(log_now, -act * math.log(2))
         target = self.method.target(batch, lambda: self.target(batch, a_target))
-        td_loss, difference, metrics = self.conservative_loss(
+        td_loss, excess, metrics = self.conservative_loss(
             batch,
             target,
             torch.cat([uniform, a_next, a_now], dim=2),
             torch.cat([log_uniform, log_next, log_now], dim=2),
         )
-        penalty, multiplier_loss = self.penalty(difference)
+        penalty, multiplier_loss = self.penalty(excess)
         steps = [
             (self.actor_adam, self.actor_adam.gradient(actor_loss)),
             (self.alpha_adam, self.alpha_adam.gradient(self.alpha_loss(actor_metrics["entropy"]))),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from o2okit.backbones.base import Agent, Changes
+from o2okit.backbones.base import Agent, Changes, Normaliser
 from o2okit.data import Batch, Dataset, Replay
 from o2okit.hyper import stack
 from o2okit.nn import Adam, Parts, RunningMoments, Saved, Stacked
@@ -49,7 +49,7 @@ class Naive(Saved, Changes):
     backbones: ClassVar[tuple[str, ...]] = ()
     needs_dataset: ClassVar[bool] = False
     unbounded: ClassVar[tuple[str, ...]] = ()
-    saved_kinds = (Stacked, Adam, Parts, RunningMoments)
+    saved_kinds = (Stacked, Adam, Parts, RunningMoments, Normaliser)
 
     def __init__(
         self, agent: Agent, hypers: Sequence[Mapping[str, Any]], seeds: Sequence[int]

@@ -11,6 +11,7 @@ Numbered departures from the paper (specs/samg.md 3):
     1. The constraint is its mean over the rows that are chosen, times its weight.
     2. Softmax at temperature 1, of raw values. halfcheetah-random has no weights of its own.
     3. Once online the VAE learns from the agent's minibatches, a step with each update.
+    4. Where the agent sees raw states (CQL, Cal-QL), those of the VAE are standardised by the dataset.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from o2okit.backbones.base import Normaliser
 from o2okit.data import Batch, Dataset
 from o2okit.errors import UserError
 from o2okit.hyper import per_run, static
@@ -59,6 +61,7 @@ class SUNG(OORB):
     """Uncertainty-guided exploration; arguments as for ``Naive``."""
 
     Hyperparameters = SUNGHyperparameters
+    version = 2
     needs_dataset = True
 
     def build(self, seeds: Sequence[int]) -> None:
@@ -68,6 +71,7 @@ class SUNG(OORB):
         kind = {"name": "sung/vae", "device": self.device}
         self.vae = VAE(seeds, self.task.obs_size + act, 2 * act, self.hyper.vae_hidden, **kind)
         self.adam = Adam(self.vae.parts, self.hyper.vae_lr)
+        self.normaliser = Normaliser(len(seeds), self.task.obs_size, self.device)
         self.host = (
             DETERMINISTIC if isinstance(self.agent.policy, DeterministicPolicy) else STOCHASTIC
         )
@@ -75,7 +79,8 @@ class SUNG(OORB):
     # --- the VAE ----------------------------------------------------------------------------------
     def uncertainty(self, obs: Tensor, action: Tensor, noise: Tensor) -> Tensor:
         """U ``[R, B]`` of actions in states as the networks see them; ``noise`` ``[R, B, Z]``."""
-        error, divergence = self.vae.errors(torch.cat([obs, action], dim=-1), noise)
+        x = torch.cat([self.normaliser(obs), action], dim=-1)
+        error, divergence = self.vae.errors(x, noise)
         return error + self.hyper.beta[:, None] * divergence
 
     def prepare(self, dataset: Dataset | None) -> None:
@@ -85,6 +90,8 @@ class SUNG(OORB):
                 "sung trains its VAE on a dataset, but none was given: pass the one that the agent was "
                 "pre-trained on (RunSpec: dataset=...)."
             )
+        if not self.agent.hyper.normalise:
+            self.normaliser.fit(dataset.observations)
         obs, action = (
             torch.as_tensor(field, dtype=torch.float32, device=self.device)
             for field in (dataset.observations, dataset.actions)

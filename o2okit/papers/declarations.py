@@ -59,6 +59,9 @@ class Panel:
         tasks: those it is about; empty for all of the study's.
         aggregate: one number over all of the panel's tasks instead: ``iqm``, ``median`` or ``mean``.
         hours: what the runs took, per run, not what they score.
+        statistic: of the scores, where it is not the study's (``report.curves.CURVES``).
+        printed: the artefact whose numbers stand beside ours, where that is not the panel's own name.
+        unlike: tasks whose printed numbers are another statistic than ours: never judged.
         metric: of curves: the column of the runs' metrics that is drawn, not the score; or what
             ``histories.DERIVED`` has.
         per_seed: of curves: a line per seed, not their mean and range.
@@ -72,6 +75,9 @@ class Panel:
     tasks: tuple[str, ...] = ()
     aggregate: str = ""
     hours: bool = False
+    statistic: str = ""
+    printed: str = ""
+    unlike: tuple[str, ...] = ()
     metric: str = ""
     per_seed: bool = False
     window: int = 1
@@ -92,6 +98,7 @@ class Amounts:
         seeds: how many.
         method_hyper: method -> hyper-parameters that are scaled with the budget.
         hyper: backbone -> the same, from the pre-training on.
+        longer: task -> how many times as long its fine-tuning is.
     """
 
     tasks: tuple[str, ...]
@@ -104,6 +111,11 @@ class Amounts:
     seeds: int
     method_hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    longer: Mapping[str, int] = field(default_factory=dict)
+
+    def resolved(self, hyper: Mapping[str, Any]) -> dict[str, Any]:
+        """Hyper-parameters, those computed that depend on the amounts."""
+        return {name: value(self) if callable(value) else value for name, value in hyper.items()}
 
 
 def published(

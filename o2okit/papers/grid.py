@@ -145,7 +145,8 @@ class GridStudy(Judging, Study):
 
         What is trained from scratch without data is the same for all tasks of a robot.
         """
-        steps = self.amount.online_steps * entry.length
+        steps = self.steps_of(task, entry)
+        online_hyper = self.amount.resolved(entry.online_hyper)
         every, episodes = self.amount.evaluations[find_task(task).family]
         measured = {"eval_every": every, "eval_episodes": episodes}
         if not entry.pretrained:
@@ -156,25 +157,29 @@ class GridStudy(Judging, Study):
                 seed,
                 random_steps=self.amount.random_steps,
                 data=self.datasets[task] if entry.preloaded else None,
-                hyper={**self.amount.hyper.get(entry.backbone, {}), **entry.online_hyper},
+                hyper={**self.amount.hyper.get(entry.backbone, {}), **online_hyper},
                 **measured,
             )
         start = self.offline(task, entry, seed)
         if entry.method is None:
             return start
         scaled = self.amount.method_hyper.get(entry.method, {})
-        own = {k: v(self.amount) if callable(v) else v for k, v in entry.method_hyper.items()}
+        own = self.amount.resolved(entry.method_hyper)
         return protocol.online(
             start,
             entry.method,
             steps,
             backbone=entry.online_backbone or None,
             replay=entry.replay,
-            hyper=entry.online_hyper,
+            hyper=online_hyper,
             method_hyper={**scaled, **own},
             keep_replay=entry.keep_replay,
             **measured,
         )
+
+    def steps_of(self, task: str, entry: Entry) -> int:
+        """How long an entry's fine-tuning is."""
+        return self.amount.online_steps * entry.length * self.amount.longer.get(task, 1)
 
     def specs(self) -> list[RunSpec]:
         """Every run of every panel, once."""
@@ -231,10 +236,11 @@ class GridStudy(Judging, Study):
         value = table[found.scored].to_numpy()
         return table.assign(score=normalised_score(task, value) if found.reference else value)
 
-    def scores(self, task: str, entry: Entry) -> np.ndarray:
-        """The score of each seed ``[seeds]``, by the paper's statistic for the family."""
+    def scores(self, task: str, entry: Entry, statistic: str = "") -> np.ndarray:
+        """The score of each seed ``[seeds]``; default: the paper's statistic for the family."""
         tuned = entry.method is not None or not entry.pretrained
-        statistic = self.statistics[find_task(task).family] if tuned else "final"
+        statistic = statistic or self.statistics[find_task(task).family]
+        statistic = statistic if tuned else "final"
         curves = [self.curve(task, entry, seed) for seed in self.seeds]
         return np.array([curve_statistic(statistic, c["score"], c["step"]) for c in curves])
 
@@ -245,15 +251,20 @@ class GridStudy(Judging, Study):
 
     def cells(self, artefact: str) -> pd.DataFrame:
         """One row per task and entry: ours with its interval, the published value, the verdict."""
-        rows = []
+        rows, panel = [], self.panels[artefact]
         for task in self.tasks_of(artefact):
-            data = self.datasets[task]
-            comparable = data.source == "d4rl" and self.profile == "paper"
+            same_data = self.datasets[task].source == "d4rl" and self.profile == "paper"
+            comparable = same_data and task not in panel.unlike and not panel.hours
             for entry in self.entries_of(artefact, task):
-                hours = self.panels[artefact].hours
-                ours = (self.hours if hours else self.scores)(task, entry)
+                ours = (
+                    self.hours(task, entry)
+                    if panel.hours
+                    else self.scores(task, entry, panel.statistic)
+                )
                 interval = bootstrap_interval(ours)
-                value, std = published(self.paper, artefact, task, entry, hours=hours)
+                value, std = published(
+                    self.paper, panel.printed or artefact, task, entry, hours=panel.hours
+                )
                 row = {
                     "task": task,
                     "entry": entry.label,
@@ -381,9 +392,15 @@ class GridStudy(Judging, Study):
 
     def online_steps(self, artefact: str | None = None) -> list[int]:
         """The lengths of fine-tuning behind an artefact, or behind all."""
-        shown = [self.panels[artefact]] if artefact in self.panels else self.panels.values()
-        lengths = {entry.length for panel in shown for entry in panel.entries}
-        return [self.amount.online_steps * length for length in sorted(lengths)]
+        names = [artefact] if artefact in self.panels else list(self.panels)
+        return sorted(
+            {
+                self.steps_of(task, entry)
+                for name in names
+                for entry in self.panels[name].entries
+                for task in self.tasks_of(name) or self.tasks
+            }
+        )
 
     def label(self, artefact: str | None = None) -> str:
         """As ``Study.label``, with the amounts; the datasets are those of the artefact's tasks."""

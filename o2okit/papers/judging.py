@@ -163,8 +163,12 @@ class Judging:
         group: Group,
         pairs: Sequence[tuple[Entry, str, Entry]],
         measure: Callable[[str, Entry], np.ndarray] | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
-        """As ``judge_tasks``, of any comparisons; of the ``measure`` of task and entry, or the scores."""
+        """As ``judge_tasks``, of any comparisons; of the ``measure`` of task and entry, or the scores.
+
+        ``options``: as for ``verdicts.claim_verdict``.
+        """
         measure, run = measure or self.scores, self.run_of(group)
         each = {
             f"{task}, {lhs.label} {direction} {rhs.label}": verdicts.claim_verdict(
@@ -173,6 +177,7 @@ class Judging:
                 direction,
                 profile=self.profile,
                 paired=self.paired(lhs, rhs),
+                **options,
             )
             for task in run
             for lhs, direction, rhs in pairs

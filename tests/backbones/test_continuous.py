@@ -186,7 +186,8 @@ def test_cql_and_cal_ql_differences_by_hand():
 def test_cql_penalty_with_fixed_weight_and_with_a_multiplier():
     """specs/qcse.md 3: α' w (diff - gap), α' = e at the start, its loss -½ Σ α' w (diff - gap)."""
     agent = make("cql", weight=[5.0, 5.0], gap=[0.0, 0.8])
-    penalty, loss = agent.penalty(torch.tensor([[1.0, 2.0], [1.0, 2.0]], requires_grad=True))
+    beyond = torch.tensor([[1.0, 2.0], [0.2, 1.2]], requires_grad=True)  # of differences of 1 and 2
+    penalty, loss = agent.penalty(beyond)
     excess = 5 * (0.2 + 1.2)
     assert penalty.tolist() == pytest.approx([15.0, math.e * excess])
     assert loss.tolist() == pytest.approx([0.0, -0.5 * math.e * excess])

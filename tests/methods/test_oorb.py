@@ -1,5 +1,7 @@
 """APL and SUNG: what they draw, what they choose, and which rows are kept close to the data."""
 
+from dataclasses import replace
+
 import hosts
 import pytest
 import torch
@@ -94,6 +96,23 @@ def test_rows_of_the_constraint(backbone, data):
     assert torch.allclose(both, plain, atol=1e-4)
 
 
+def test_the_gap_counts_as_much_as_its_rows(data):
+    """With all rows at a tenth, the multiplier sees a tenth of difference and gap."""
+    made = cohort(data, "naive", "cql")
+    made.agent.hyper = replace(made.agent.hyper, gap=torch.tensor([0.8, 0.8]))
+    agent, batch = made.agent, made.agent.prepare(made.method.sample(made.replay))
+    action = batch.action[:, :, None].expand(-1, -1, 6, -1) * 0.5
+    zeros, found = torch.zeros(2, hosts.B, 6), []
+    for share in (1.0, 0.1):
+        agent.method.constraint = lambda batch, share=share: torch.full((2, hosts.B), share)
+        found.append(agent.conservative_loss(batch, batch.reward, action, zeros)[1])
+    assert torch.allclose(found[1], 0.1 * found[0], atol=1e-6)
+    plain = cohort(data, "naive", "cql").agent
+    plain.method.constraint = lambda batch: None
+    difference = plain.conservative_loss(batch, batch.reward, action, zeros)[1]
+    assert torch.allclose(found[0], difference - 0.8, atol=1e-5)
+
+
 def test_who_asks_for_it():
     assert {name for name, cls in BACKBONES.items() if "constraint" in cls.asks} == {
         "td3+bc",
@@ -156,6 +175,19 @@ def test_the_vae_learns_the_data_and_knows_what_it_has_not_seen(data):
     seen = many.method.uncertainty(obs, action, noise).mean(1)
     assert (seen < 0.8 * few.method.uncertainty(obs, action, noise).mean(1)).all()
     assert (many.method.uncertainty(obs + 5, -action, noise).mean(1) > 2 * seen).all()
+
+
+@pytest.mark.parametrize("backbone", ["td3+bc", "cql"])
+def test_the_vae_sees_standardised_states_whatever_the_agent_sees(backbone, data):
+    made = cohort(data, "sung", backbone, steps=0)
+    obs = torch.from_numpy(data.observations)[None].expand(2, -1, -1)
+    seen = made.method.normaliser(made.agent.view(obs))
+    assert torch.allclose(seen.mean(1), torch.zeros(()), atol=1e-3)
+    assert torch.allclose(seen.std(1), torch.ones(()), atol=0.05)
+    again = cohort(data, "sung", backbone, steps=0)
+    again.method.normaliser.mean.zero_()
+    again.method.load_state(made.method.state())
+    assert torch.equal(again.method.normaliser.mean, made.method.normaliser.mean)
 
 
 def test_sung_needs_a_dataset():

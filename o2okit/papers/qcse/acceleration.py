@@ -3,8 +3,9 @@
 Numbered departures from the paper:
     1. Updates between two bonuses have none (specs/qcse.md 2; ``reuse`` would keep a row's last one).
     2. Hours are those of the runs on this machine, a run's share of its cohort. Claims about them compare
-       hours in percent of the backbone's own; equal is within 5 percent, and "about an hour" or "a lot" any
-       more. All seeds share one measurement: such a verdict says nothing of a busy machine.
+       hours in percent of the backbone's own; "close to" is within 10 percent (the printed hours differ by
+       6), and "about an hour" or "a lot" any more. All seeds share one measurement: such a verdict says
+       nothing of a busy machine.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from o2okit.papers.grid import Entry, GridStudy, Panel
 from o2okit.papers.qcse import entries as e
 
 PEN = ("pen-binary-v0",)
+MARGIN_PERCENT = 10.0  # departure 2
 EVERY = (1, 10, 20, 50, 100)
 
 
@@ -41,7 +43,7 @@ class AccelerationStudy(GridStudy):
     title = "6.2 Acceleration: a bonus every n updates"
     panels: ClassVar[Mapping[str, Panel]] = {
         "table_4": Panel("Table 4: score by n", ALL),
-        "table_4_hours": Panel("Table 4: hours by n", ALL, hours=True),
+        "table_4_hours": Panel("Table 4: hours by n", ALL, hours=True, printed="table_4"),
     }
     amounts = e.amounts(
         laptop={**e.SHORT, "tasks": PEN},
@@ -61,7 +63,10 @@ class AccelerationStudy(GridStudy):
         def hours(
             claim: str, base: Entry, lhs: Entry, direction: str, rhs: Entry
         ) -> dict[str, Any]:
-            return self.judge_pairs(claim, "all", "", [(lhs, direction, rhs)], self.percent(base))
+            return self.judge_pairs(
+                *(claim, "all", "", [(lhs, direction, rhs)], self.percent(base)),
+                equal_margin=MARGIN_PERCENT,
+            )
 
         slower = {
             f"{task}, {backbone[1].label}": self.compare(

@@ -29,7 +29,12 @@ class AdroitStudy(GridStudy):
     }
     amounts = e.amounts(
         laptop={**e.SHORT, "tasks": BINARY},
-        paper={"tasks": BINARY, "offline_steps": 20_000, "online_steps": 200_000},
+        paper={
+            "tasks": BINARY,
+            "offline_steps": 20_000,
+            "online_steps": 200_000,
+            "longer": {BINARY[1]: 5},  # departure 2
+        },
     )
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"adroit": BINARY}
     statistics = e.STATISTICS

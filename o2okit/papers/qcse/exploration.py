@@ -1,7 +1,7 @@
 """QCSE, Section 6.1: against other bonuses (Table 3), and against none that knows anything (ours).
 
 Numbered departures from the paper:
-    1. SE, announced without results (specs/qcse.md E12), and a constant bonus stand beside its columns.
+    1. SE, announced without results (specs/qcse.md E12), and a constant bonus stand beside CQL's columns.
     2. All bonuses are λ tanh(b) on own rows, so that only the signal differs (spec 2).
 """
 

@@ -2,7 +2,8 @@
 
 Numbered departures from the paper:
     1. Everything is run with the same amounts; the paper quotes part of it, and SUNG's own code stops after
-       100,000 steps (specs/qcse.md E8). Plain CQL stands beside its columns.
+       100,000 steps (specs/qcse.md E8; ours of that length are points of ``table_12_curves``). Plain CQL
+       stands beside its columns.
     2. BR is balanced replay with one agent (spec 3 of samg.md).
 """
 

@@ -1,8 +1,9 @@
 """QCSE, Sections 6.2 and F: the pre-trained Q as condition, and what becomes of the entropy (Figs. 7, 9, 10).
 
 Numbered departures from the paper:
-    1. "Randomly initialised" is a fresh critic that never learns, "from scratch" one that learns online on
-       the same minibatches from the task's reward (specs/qcse.md 2). Fine-tuning keeps the pre-trained Q.
+    1. "Randomly initialised" (Fig. 7a) and "from scratch" (Fig. 10) are one line: a fresh critic that learns
+       online on the same minibatches from the task's reward (specs/qcse.md 2). One that never learns stands
+       beside it in ``figure_10_scores``. Fine-tuning keeps the pre-trained Q.
     2. The eight Gym tasks (spec 4). Figs. 7b and 9 are one figure: they differ in tasks.
     3. The entropy is that of a run's own states, of 5,000 of them (spec 2, Eq. 19). "Ends above" looks at
        the last evaluation, and at log ρ alone, whose constants are no one's.
@@ -23,7 +24,7 @@ from o2okit.papers.qcse import entries as e
 AWAC, QCSE = (replace(entry, keep_replay=True) for entry in (e.AWAC, e.AWAC_QCSE))
 SCRATCH, FROZEN = (
     e.on("awac", f"AWAC + QCSE, {name}", "", "qcse", cond_net=kind)
-    for name, kind in (("Q from scratch", "random"), ("random Q", "frozen"))
+    for name, kind in (("Q from scratch", "random"), ("frozen random Q", "frozen"))
 )
 LINES = (AWAC, FROZEN, SCRATCH, QCSE)
 
@@ -34,7 +35,7 @@ class PretrainedQStudy(GridStudy):
     key = "qcse/pretrained_q"
     title = "6.2 Does it need the pre-trained Q, and does the entropy rise?"
     panels: ClassVar[Mapping[str, Panel]] = {
-        "figure_7a": Panel("Fig. 7a: a random Q as condition", (AWAC, FROZEN, QCSE), curves=True),
+        "figure_7a": Panel("Fig. 7a: a random Q as condition", (AWAC, SCRATCH, QCSE), curves=True),
         "figure_10": Panel(
             "Fig. 10: a Q from scratch as condition", (AWAC, SCRATCH, QCSE), curves=True
         ),
@@ -60,7 +61,7 @@ class PretrainedQStudy(GridStudy):
     def _judge(self) -> list[dict[str, Any]]:
         higher = [(QCSE, ">", AWAC)]
         return [
-            self.judge_total("qcse-20", "", QCSE, FROZEN),
+            self.judge_total("qcse-20", "", QCSE, SCRATCH),
             self.judge_tasks("qcse-21", "most", "", QCSE, [SCRATCH]),
             self.judge_pairs("qcse-22", "all", "", higher, self.log_radius),
             self.judge_pairs("qcse-23", "most", "", higher, self.log_radius),

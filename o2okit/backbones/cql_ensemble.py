@@ -98,7 +98,12 @@ class CQLEnsemble(ActorCritic):
     Hyperparameters = CQLEnsembleHyperparameters
     version = 1
     asks = ()
-    fine_tuning: ClassVar[Mapping[str, Any]] = {"together": True, "batch_size": 256}
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "together": True,
+        "batch_size": 256,
+        "actor_lr": 3e-4,  # specs/ocr_cft.md 3, Off2On
+        "alpha_lr": 3e-4,
+    }
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""

@@ -74,9 +74,11 @@ class DQN(Agent):
         self._tabulate()
 
     def prepare(self, batch: Batch) -> Batch:
-        """The minibatch with its rewards clipped, where the task says so."""
+        """The minibatch with its rewards clipped, where the task says so; n-step sums are of such rewards."""
         clip = self.task.reward_clip
-        return batch if clip is None else batch._replace(reward=batch.reward.clamp(-clip, clip))
+        if clip is None or batch.steps is not None:
+            return batch
+        return batch._replace(reward=batch.reward.clamp(-clip, clip))
 
     # --- losses -----------------------------------------------------------------------------------
     @torch.no_grad()

@@ -246,11 +246,13 @@ class Replay:
     def _sum(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(last row, discounted sum of rewards, number of them) ``[R, B]`` (specs/gde.md 2.4).
 
-        A run's newest row ends its sum, too: what is stored behind it is its oldest.
+        A run's newest row ends its sum, too: what is stored behind it is its oldest. Where the task's
+        rewards are learnt clipped, each is.
         """
+        limit = self.task.reward_clip or math.inf
         base, discount = self._base[:, None], self.discount[:, None]
         newest = base + (self._next - 1) % max(self.capacity, 1)
-        last, reward = places, self.rewards(places)
+        last, reward = places, self.rewards(places).clamp(-limit, limit)
         steps, going = torch.ones_like(reward), torch.ones_like(places, dtype=torch.bool)
         factor = torch.ones_like(discount)
         for _ in range(self.n_step - 1):
@@ -259,7 +261,7 @@ class Replay:
             following = torch.where(last < self.offline, last + 1, following)
             last = torch.where(going, following, last)
             factor = factor * discount
-            reward = reward + going * factor * self.rewards(last)
+            reward = reward + going * factor * self.rewards(last).clamp(-limit, limit)
             steps = steps + going
         return last, reward, steps
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,24 @@ def advanced(cohort, steps) -> Cohort:
         if cohort.step % 5 == 0:
             cohort.evaluate()
     return cohort
+
+
+def test_sums_of_games_are_of_clipped_rewards(data):
+    raw = dataclasses.replace(data, rewards=np.where(np.arange(len(data)) % 3 == 0, 5.0, -0.5))
+    own = settings("cql-discrete", TASK, raw, SMALL) | {"batch_size": 64}
+    start = RunSpec(TASK.name, "cql-discrete", "offline", 2, 0, hyper=own, dataset=raw)
+    spec = protocol.online(start, "qdagger", 10, replay="mixed", method_hyper={"n": 3})
+    cohort = Cohort([spec])
+    batch = cohort.agent.prepare(cohort.replay.take(torch.arange(60)[None]))
+    ends, discount = raw.terminals | raw.timeouts, 0.99
+    for row, found in enumerate(batch.reward[0].tolist()):
+        expected, factor = 0.0, 1.0
+        for place in range(row, row + 3):
+            expected += factor * min(raw.rewards[place], 1.0)
+            factor *= discount
+            if ends[place]:
+                break
+        assert found == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", ["naive", "qdagger", "gde-discrete", "rnd"])

@@ -1,5 +1,6 @@
 """One line to a result, in the real environment with a dataset built on the spot."""
 
+import dataclasses
 import json
 
 import matplotlib
@@ -13,6 +14,7 @@ from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import TABLE, settings
 from o2okit.data import Dataset, sources
 from o2okit.data.returns import episode_returns
+from o2okit.data.statistics import published_values
 from o2okit.errors import UserError
 from o2okit.hyper import complete
 from o2okit.result import Result
@@ -144,10 +146,20 @@ def test_the_settings_table_names_what_exists():
 def test_iql_scales_rewards_by_the_range_of_returns():
     data = obtain.dataset(TASK, rows=2_000)
     returns = episode_returns(data)
-    factor = settings("iql", task(TASK), data)["reward_scale"]
-    assert factor * (returns.max() - returns.min()) == pytest.approx(1000.0)
+
+    def span(dataset):
+        return 1000.0 / settings("iql", task(TASK), dataset)["reward_scale"]
+
+    theirs = published_values(TASK)
+    narrow, wide = returns.max() - returns.min(), theirs["return_max"] - theirs["return_min"]
+    assert narrow < wide
+    assert span(data) == pytest.approx(wide), "the kit's 2,000 rows are more alike than D4RL's"
+    varied = dataclasses.replace(data, rewards=10 * data.rewards)
+    assert span(varied) == pytest.approx(10 * narrow)
+    own = dataclasses.replace(data, source="d4rl")
+    assert span(own) == pytest.approx(narrow), "D4RL's own file is taken as it is"
     assert settings("iql", task(TASK), data, {"reward_scale": 2.0}) == {"reward_scale": 2.0}
-    one = data.select(np.arange(3), "start")
+    one = own.select(np.arange(3), "start")
     with pytest.raises(UserError, match="no range to scale rewards"):
         settings("iql", task(TASK), one)
 

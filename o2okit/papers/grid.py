@@ -6,12 +6,10 @@ entries are equal runs, so what two artefacts share is trained once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -22,12 +20,10 @@ from o2okit.papers import parameters as p
 from o2okit.papers.declarations import Amounts, Entry, Panel, published
 from o2okit.papers.divergence import has_left
 from o2okit.papers.judging import Judging
+from o2okit.papers.measuring import Measuring
 from o2okit.papers.study import Study
-from o2okit.report import panels, statistics, tables, verdicts
+from o2okit.report import panels, tables
 from o2okit.report.artefacts import ranges
-from o2okit.report.curves import curve_statistic
-from o2okit.report.statistics import bootstrap_interval
-from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import RunSpec, protocol
 from o2okit.training.obtain import dataset, why_not
@@ -36,7 +32,7 @@ MOST_NAMES = 3  # of datasets that a figure's last line has room for
 __all__ = ["Amounts", "Entry", "GridStudy", "Panel", "published"]
 
 
-class GridStudy(Judging, Study):
+class GridStudy(Measuring, Judging, Study):
     """Base class; a section fills in the class attributes and ``_judge``.
 
     Class attributes:
@@ -226,104 +222,7 @@ class GridStudy(Judging, Study):
         family = find_task(task).family
         return [e for e in self.panels[artefact].entries if e.family in ("", family)]
 
-    # --- numbers ----------------------------------------------------------------------------------
-    def curve(self, task: str, entry: Entry, seed: int) -> pd.DataFrame:
-        """Evaluations of a run: step, score, return, length, ...
-
-        Scores are normalised; those of a task without reference scores are its returns.
-        """
-        table, found = self.result(self.spec(task, entry, seed)).evaluations(), find_task(task)
-        value = table[found.scored].to_numpy()
-        return table.assign(score=normalised_score(task, value) if found.reference else value)
-
-    def scores(self, task: str, entry: Entry, statistic: str = "") -> np.ndarray:
-        """The score of each seed ``[seeds]``; default: the paper's statistic for the family."""
-        tuned = entry.method is not None or not entry.pretrained
-        statistic = statistic or self.statistics[find_task(task).family]
-        statistic = statistic if tuned else "final"
-        curves = [self.curve(task, entry, seed) for seed in self.seeds]
-        return np.array([curve_statistic(statistic, c["score"], c["step"]) for c in curves])
-
-    def hours(self, task: str, entry: Entry) -> np.ndarray:
-        """What each seed's fine-tuning took, its share of its cohort's ``[seeds]``."""
-        results = [self.result(self.spec(task, entry, s)).folder.result() for s in self.seeds]
-        return np.array([each["seconds"] / each["runs_in_cohort"] / 3600 for each in results])
-
-    def cells(self, artefact: str) -> pd.DataFrame:
-        """One row per task and entry: ours with its interval, the published value, the verdict."""
-        rows, panel = [], self.panels[artefact]
-        for task in self.tasks_of(artefact):
-            same_data = self.datasets[task].source == "d4rl" and self.profile == "paper"
-            comparable = same_data and task not in panel.unlike and not panel.hours
-            for entry in self.entries_of(artefact, task):
-                ours = (
-                    self.hours(task, entry)
-                    if panel.hours
-                    else self.scores(task, entry, panel.statistic)
-                )
-                interval = bootstrap_interval(ours)
-                value, std = published(
-                    self.paper, panel.printed or artefact, task, entry, hours=panel.hours
-                )
-                row = {
-                    "task": task,
-                    "entry": entry.label,
-                    "score": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "std": ours.std(ddof=1) if len(ours) > 1 else math.nan,
-                    "seeds": len(ours),
-                    "published": value,
-                    "published_std": std,
-                    "difference": interval.estimate - value,
-                    "verdict": "",
-                    "reason": "",
-                }
-                if not math.isnan(value):
-                    verdict = verdicts.cell_verdict(
-                        ours, value, std, comparable=comparable, profile=self.profile
-                    )
-                    row |= {"verdict": str(verdict.verdict), "reason": verdict.reason}
-                rows.append(row)
-        return pd.DataFrame(rows)
-
-    def aggregates(self, artefact: str) -> pd.DataFrame:
-        """Per entry the panel's aggregate over tasks and seeds, with its stratified interval."""
-        rows, kind = [], self.panels[artefact].aggregate
-        for entry in self.panels[artefact].entries:
-            tasks = [t for t in self.tasks_of(artefact) if entry in self.entries_of(artefact, t)]
-            if not tasks:
-                continue
-            scores = [self.scores(task, entry) for task in tasks]
-            interval = bootstrap_interval(scores, getattr(statistics, kind))
-            rows.append(
-                {
-                    "entry": entry.label,
-                    "tasks": len(tasks),
-                    "seeds": len(self.seeds),
-                    kind: interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
-                }
-            )
-        return pd.DataFrame(rows)
-
-    def curves(self, artefact: str) -> pd.DataFrame:
-        """The rows behind a panel of curves: task, entry, seed, step, and what is drawn."""
-        panel, frames = self.panels[artefact], []
-        for task in self.tasks_of(artefact):
-            for entry in self.entries_of(artefact, task):
-                for seed in self.seeds:
-                    if panel.metric or panel.before:
-                        spec, how = self.spec(task, entry, seed), panel.before
-                        curve = histories.history(self, spec, metric=panel.metric, before=how)
-                    else:
-                        shown = ["step", "score", "return", "length"]
-                        curve = self.curve(task, entry, seed)[shown]
-                    about = {"task": task, "entry": entry.label, "seed": seed}
-                    frames.append(pd.DataFrame({**about, **curve}))
-        return pd.concat(frames, ignore_index=True)
-
+    # --- tables -----------------------------------------------------------------------------------
     def missing(self, artefact: str) -> pd.DataFrame:
         """Why each task of a panel is not run."""
         about = self.panels[artefact].tasks or self.named("")

@@ -18,6 +18,7 @@ from o2okit.training import Run, RunSpec
 
 if TYPE_CHECKING:
     from o2okit.papers.grid import GridStudy
+    from o2okit.papers.measuring import Measuring
 
 
 STATES, NEAREST = 5_000, 5  # specs/qcse.md 2
@@ -61,7 +62,7 @@ def specs(spec: RunSpec, before: bool) -> list[RunSpec]:
 
 
 def history(
-    study: GridStudy, spec: RunSpec, *, metric: str = "", before: bool = False
+    study: Measuring, spec: RunSpec, *, metric: str = "", before: bool = False
 ) -> pd.DataFrame:
     """Step and ``score`` of every evaluation, or step and ``metric``.
 

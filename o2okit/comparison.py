@@ -63,7 +63,7 @@ class Comparison:
         """One line for the figure: sources, profile, seed."""
         return (
             f"D4RL: statistics published of its v2 files · kit: profile {self.profile}, {self.rows:,} rows "
-            f"each, seed {self.seed}"
+            f"of each robot's, seed {self.seed}"
         )
 
     def save(self, folder: Path) -> list[Path]:

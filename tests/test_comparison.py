@@ -105,7 +105,7 @@ def test_the_command_leaves_figure_table_and_provenance(folders, capsys):
     assert made["file"] == sources.kit_file(RANDOM, 600).name
     assert str(folders) not in json.dumps(record), "no path of this machine"
     assert list(pd.read_csv(folder / "datasets.csv").columns) == datasets.COLUMNS
-    assert "600 rows each, seed 0" in (folder / "datasets.md").read_text()
+    assert "600 rows of each robot's, seed 0" in (folder / "datasets.md").read_text()
     pixels = image.imread(folder / "datasets.png")[..., :3]
     assert pixels.std() > 0.05, "not blank"
     assert main(["data", "compare", "--rows", "1"]) == 2

@@ -24,7 +24,8 @@ def test_the_committed_verdict_follows_from_the_committed_curves():
     last = curves.sort_values("step").groupby(["alpha", "seed"]).tail(toy_maze.LAST)
     finals = last.groupby(["alpha", "seed"])["return"].mean()
     assert sorted(finals[0].index) == record["seeds"] == list(range(5))
-    verdict = claim_verdict(finals[3].to_numpy(), finals[0].to_numpy(), "<", profile="laptop")
+    sides = finals[3].to_numpy(), finals[0].to_numpy()
+    verdict = claim_verdict(*sides, "<", profile="laptop", paired=True)
     [claim] = [claim for claim in record["claims"] if claim["claim_id"] == "gde-36"]
     assert claim["verdict"] == verdict.verdict == "supported"
     assert claim["reason"] == verdict.reason

@@ -239,11 +239,10 @@ class ToyMazeStudy(Study):
         def swept(alpha: float, loss: str) -> np.ndarray:
             return self.finals(alpha, loss, self.sweep_seeds)
 
-        # Ours are exploratory: their wording follows the first runs. The rules do not.
+        # Ours are exploratory: their wording follows the first runs. The rules do not. Seeds are paired where
+        # both sides start from one offline agent.
         return [
-            self.judge(
-                "gde-36", self.finals(3.0), self.finals(0.0), paired=True
-            ),  # one offline agent
+            self.judge("gde-36", self.finals(3.0), self.finals(0.0), paired=True),
             self.judge_own(
                 1,
                 "Exploratory: α = 3 ends higher with the squared TD loss than with the Huber loss",

@@ -145,8 +145,8 @@ class Judging:
 
         On a task it holds against all others: a method is best there, or it is not.
         """
-        each, run = {}, self.run_of(group)
-        for task in run:
+        each = {}
+        for task in self.run_of(group):
             found = {
                 rhs.label: self.compare(
                     claim_id, lambda e, task=task: self.scores(task, e), lhs, rhs
@@ -169,7 +169,7 @@ class Judging:
 
         ``options``: as for ``verdicts.claim_verdict``.
         """
-        measure, run = measure or self.scores, self.run_of(group)
+        measure = measure or self.scores
         each = {
             f"{task}, {lhs.label} {direction} {rhs.label}": verdicts.claim_verdict(
                 measure(task, lhs),
@@ -179,7 +179,7 @@ class Judging:
                 paired=self.paired(lhs, rhs),
                 **options,
             )
-            for task in run
+            for task in self.run_of(group)
             for lhs, direction, rhs in pairs
         }
         return self.judge_over(claim_id, rule, each, self.not_run(group) * len(pairs))

@@ -100,8 +100,7 @@ class AtariStudy(GridStudy):
         ),
     }
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "atari": DEFAULT,
-        "other games": tuple(t.name for t in tasks_of("atari") if t.name not in DEFAULT),
+        "atari": tuple(task.name for task in tasks_of("atari"))
     }
     statistics: ClassVar[Mapping[str, str]] = {"atari": "last-10", "maze": "last-10"}
     stand_in = MAZE
@@ -142,4 +141,4 @@ class AtariStudy(GridStudy):
         return [self.behaviour(task) for task in self.tasks if task != MAZE] + super().specs()
 
     def _judge(self) -> list[dict[str, Any]]:
-        return [self.judge_tasks("gde-35", "all", "atari", GDE, [QDAGGER])]
+        return [self.judge_tasks("gde-35", "all", DEFAULT, GDE, [QDAGGER])]

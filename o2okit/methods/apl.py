@@ -49,6 +49,8 @@ class OORB(Naive):
 class APL(OORB):
     """Adaptive policy learning; arguments as for ``Naive``."""
 
+    version = 2  # 2: the gap of CQL's multiplier counts as much as its rows
+
     def constraint(self, batch: Batch) -> Tensor:
         """0 for the newest, 1 for the others ``[R, B]``."""
         rows = torch.arange(batch.reward.shape[1], device=self.device) >= self.recent

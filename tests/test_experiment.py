@@ -19,7 +19,7 @@ from o2okit.errors import UserError
 from o2okit.hyper import complete
 from o2okit.result import Result
 from o2okit.tasks import FAMILIES, normalised_score, task
-from o2okit.training import obtain
+from o2okit.training import RunSpec, obtain, protocol
 
 matplotlib.use("agg")
 TASK = "hopper-random-v2"
@@ -90,6 +90,15 @@ def test_evaluations_as_often_as_asked_for():
     result = o2okit.finetune(TASK, "bc", seeds=1, profile="smoke", hyper=SMALL, eval_every=10)
     steps = result.frame.groupby("phase")["step"].unique().map(list).to_dict()
     assert steps == {"offline": [0, 10, 20], "online": [0, 10, 20, 30, 40, 50]}
+
+
+@pytest.mark.parametrize("method", ["reiql", "rnd", "temperature"])
+def test_what_gde_calls_oniql_learns_from_its_own_transitions(method):
+    """specs/gde.md 2.9 and 3, also where nobody asks for it."""
+    data = obtain.dataset(TASK, rows=2_000)
+    start = RunSpec(TASK, "iql", "offline", 10, 0, dataset=data)
+    assert protocol.online(start, method, 20).replay == "online"
+    assert protocol.online(start, "naive", 20).replay == "mixed"
 
 
 def test_replay_of_plain_fine_tuning():

@@ -24,7 +24,9 @@ from o2okit.training.obtain import STANDS_FOR
 from o2okit.training.spec import RunSpec
 
 ROWS = 2_000  # of the dataset, in the replay while the clock runs
-WARM_UP = 3  # updates and steps before it starts: moments of Adam, caches
+WARM_UP = (
+    3  # updates and steps before it starts, fewer where they are slow: moments of Adam, caches
+)
 SECONDS = 0.5  # for each thing that is timed
 SHORT, LONG = 5, 25  # steps of two evaluations: what they differ by is what a step costs
 
@@ -92,7 +94,7 @@ class Calibration:
         return sum(map(self.cohort.updates_at, range(begin, end)))
 
     def pace(self) -> Pace:
-        """Times everything; takes about two seconds, more where an update is slow."""
+        """Times everything; takes about two seconds, more where three updates take more."""
         cohort, step = self.cohort, 0.0
         if cohort.online:  # first, so that there is something to draw from
             step = self._seconds(cohort.interact)
@@ -118,17 +120,20 @@ class Calibration:
     def _seconds(self, act: Callable[[], object]) -> float:
         """Of one call, with one thread or with all of them: training takes what is faster."""
         most, best = torch.get_num_threads(), float("inf")
-        for _ in range(WARM_UP):
-            act()
+        self._repeat(act, WARM_UP)
         for threads in sorted({1, most}):
             torch.set_num_threads(threads)
-            count, began = 0, self._now()
-            while count < 2 or self._now() - began < SECONDS / 2:
-                act()
-                count += 1
-            best = min(best, (self._now() - began) / count)
+            best = min(best, self._repeat(act))
         torch.set_num_threads(most)
         return best
+
+    def _repeat(self, act: Callable[[], object], at_most: float = float("inf")) -> float:
+        """Seconds of one call on average, over as many as fit in the time for it; one at least."""
+        count, began = 0, self._now()
+        while count == 0 or (count < at_most and self._now() - began < SECONDS / 2):
+            act()
+            count += 1
+        return (self._now() - began) / count
 
     def _now(self) -> float:
         if self.device.type == "cuda":  # what was launched is not yet done

@@ -103,18 +103,20 @@ def _list(args: argparse.Namespace) -> int:
     for paper, title in papers.items():
         print(f"{paper}: {title}")
         mine = rows[rows["paper"] == paper]
+        wide = max(map(len, mine[mine["section"] != ""]["artefact"]), default=0) + 2
         for key, group in mine[mine["section"] != ""].groupby("section", sort=False):
             print(f"  {key}: {STUDIES[str(key)].title}")
             for row in group.itertuples():
-                print(f"    {row.artefact:<18}{row.status:<28}{row.caption}")
+                print(f"    {row.artefact:<{wide}}{row.status:<40}{row.caption}")
             for name in made:
                 if name.startswith(f"{key}."):
                     print(f"    variant made: {name}")
             print("    parameters:")
             for name, parameter in STUDIES[str(key)].parameters.items():
                 print(f"      {name:<14}{parameter.doc}; default {parameter.default}")
-        left = mine[mine["section"] == ""]["artefact"]
-        print(f"  no notebook yet: {', '.join(left)}\n")
+        if len(left := mine[mine["section"] == ""]["artefact"]):
+            print(f"  no notebook yet: {', '.join(left)}")
+        print()
     return 0
 
 

@@ -301,9 +301,15 @@ class GridStudy(Measuring, Judging, Study):
             }
         )
 
+    def seeds_of(self, artefact: str | None = None) -> list[int]:
+        """As ``Study.seeds_of``; none where no task of the artefact is run."""
+        return self.seeds if artefact not in self.panels or self.tasks_of(artefact) else []
+
     def label(self, artefact: str | None = None) -> str:
         """As ``Study.label``, with the amounts; the datasets are those of the artefact's tasks."""
-        tasks = (self.tasks_of(artefact) if artefact else []) or self.tasks
+        if not self.seeds_of(artefact):
+            return f"profile {self.profile} · not run"
+        tasks = self.tasks_of(artefact) if artefact else self.tasks
         data = [self.datasets[task] for task in tasks]
         few = ", ".join(each.name for each in data)
         sources = ", ".join(sorted({each.source for each in data}))

@@ -15,6 +15,8 @@ from o2okit.errors import UserError
 from o2okit.papers import STUDIES, values
 from o2okit.report.artefacts import ranges
 
+NOT_RUN = "not run"  # an artefact of whose tasks a made section ran none
+
 
 def records() -> dict[str, dict[str, Any]]:
     """The provenance records below ``figures/``; smoke records are never among them.
@@ -65,8 +67,10 @@ def artefact_rows() -> pd.DataFrame:
             for name, caption in cls.artefacts.items():
                 done = record["artefacts"].get(name)
                 status = "not made yet"
-                if done:
+                if done and done["seeds"]:
                     status = f"made: {record['profile']}, seeds {ranges(done['seeds'])}"
+                elif done:  # its figure says why
+                    status = f"{NOT_RUN} at profile {record['profile']}"
                 rows.append((paper, key, name, caption, status, done["files"] if done else []))
         for name in values.artefacts(paper):
             # figure_2a and figure_2_loss belong to figure_2, figure_20 does not. A passage is no artefact.
@@ -88,13 +92,14 @@ def matrix(paper: str) -> pd.DataFrame:
         if not key.startswith(f"{paper}/"):
             continue
         record = made.get(key)
-        status = str(mine["status"].iloc[0])
+        ran = mine[~mine["status"].str.startswith(NOT_RUN)]
+        status = str((ran if len(ran) else mine)["status"].iloc[0])
         if record and "tasks" in record:
             status += f"; {_coverage(record['tasks'], cls)}"
         rows.append(
             {
                 "section": f"[{cls.title}](notebooks/{key}.ipynb)",
-                "artefacts": ", ".join(_numbers(mine["caption"])),
+                "artefacts": ", ".join(_numbers(mine)),
                 "status": status,
                 "verdicts": _verdicts(record),
             }
@@ -111,10 +116,12 @@ def _coverage(tasks: Iterable[str], cls: Any) -> str:
     return f"{len(set(tasks))} of {len(named)} tasks"
 
 
-def _numbers(captions: Iterable[str]) -> list[str]:
+def _numbers(artefacts: pd.DataFrame) -> list[str]:
     """``Fig. 2a``, ``Table 1``: what the paper calls its artefacts; those of ours have no number."""
-    found = (re.match(r"(?:Fig|Table)s?\.? \w+", caption) for caption in captions)
-    return list(dict.fromkeys(match[0] for match in found if match))
+    names = artefacts["caption"].str.extract(r"^((?:Fig|Table)s?\.? \w+)", expand=False)
+    left = artefacts["status"].str.startswith(NOT_RUN)
+    names = names.where(~left, names + f" ({NOT_RUN})")
+    return list(dict.fromkeys(names.dropna()))
 
 
 def _verdicts(record: Mapping[str, Any] | None) -> str:

@@ -178,6 +178,8 @@ def test_a_panel_without_tasks_says_why(study):
     assert text.startswith("Not run.")
     assert MAZE in text
     assert study.table("maze")["task"].tolist() == [MAZE]
+    assert study.seeds_of("maze") == []
+    assert study.label("maze") == "profile laptop · not run", "no data, no seeds: nothing was run"
 
 
 def test_the_record_and_the_verdicts(study, folder):
@@ -309,9 +311,6 @@ def test_a_figure_names_the_datasets_of_its_own_tasks_or_counts_them(study, monk
         f"data {both} (source: kit) · profile laptop, steps: 2 offline, "
     )
     assert study.label("seeds").startswith(f"data {study.datasets[HOPPER].name} (source: kit)")
-    assert study.label("maze").startswith(f"data {both} "), (
-        "of a figure that is not run: the study's"
-    )
     monkeypatch.setattr(grid, "MOST_NAMES", 1)
     assert study.label().startswith("data 2 datasets (source: kit) · profile laptop")
     assert study.label().endswith("seeds 0-1")

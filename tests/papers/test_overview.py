@@ -59,3 +59,17 @@ def test_the_matrix_says_how_many_of_the_tasks_were_run(folder):
     assert status("hopper-medium-v2") == "made: laptop, seeds 0-1; 1 of 13 tasks"
     assert status("hopper-medium-v2", "halfcheetah-medium-v2").endswith("; 2 of 13 tasks")
     assert status("toy-maze").endswith("; toy-maze stands in")
+
+
+def test_an_artefact_of_which_nothing_was_run_is_not_called_made(folder):
+    made = {
+        "table_1": {"seeds": [0, 1], "caption": "Table 1", "files": []},
+        "figure_4": {"seeds": [], "caption": "Fig. 4", "files": []},
+    }
+    made["figure_4_successes"] = made["figure_4"]
+    write(folder, "exploration", artefacts=made)
+    rows = overview.artefact_rows()
+    status = rows[rows["section"] == "gde/exploration"].set_index("artefact")["status"]
+    assert status["table_1"] == "made: laptop, seeds 0-1"
+    assert status["figure_4"] == "not run at profile laptop"
+    assert "Table 1, Fig. 4 (not run)" in set(overview.matrix("gde")["artefacts"])

@@ -126,9 +126,11 @@ def _numbers(artefacts: pd.DataFrame) -> list[str]:
 
 def _verdicts(record: Mapping[str, Any] | None) -> str:
     """Of the paper's claims that a section judges; findings of ours are in the report."""
-    judged = {row["claim_id"]: row["verdict"] for row in record["claims"]} if record else {}
+    if record is None:
+        return NOT_RUN
+    judged = {row["claim_id"]: row["verdict"] for row in record["claims"]}
     papers = {key: verdict for key, verdict in judged.items() if not key.startswith("o2okit:")}
-    return ", ".join(f"{key} {verdict}" for key, verdict in papers.items()) or "not run"
+    return ", ".join(f"{key} {verdict}" for key, verdict in papers.items()) or "only ours"
 
 
 def ledger(paper: str | None = None) -> pd.DataFrame:

@@ -73,3 +73,11 @@ def test_an_artefact_of_which_nothing_was_run_is_not_called_made(folder):
     assert status["table_1"] == "made: laptop, seeds 0-1"
     assert status["figure_4"] == "not run at profile laptop"
     assert "Table 1, Fig. 4 (not run)" in set(overview.matrix("gde")["artefacts"])
+
+
+def test_a_section_that_judges_only_findings_of_ours_is_not_called_not_run(folder):
+    own = {"claim_id": "o2okit:gde/exploration-1", "verdict": "undecided"}
+    write(folder, "exploration", claims=[own])
+    matrix = overview.matrix("gde")
+    row = matrix[matrix["section"].str.contains("exploration.ipynb")].iloc[0]
+    assert row["verdicts"] == "only ours"

@@ -103,8 +103,9 @@ def _list(args: argparse.Namespace) -> int:
     for paper, title in papers.items():
         print(f"{paper}: {title}")
         mine = rows[rows["paper"] == paper]
-        wide = max(map(len, mine[mine["section"] != ""]["artefact"]), default=0) + 2
-        for key, group in mine[mine["section"] != ""].groupby("section", sort=False):
+        ours, left = mine[mine["section"] != ""], mine[mine["section"] == ""]
+        wide = max(map(len, ours["artefact"]), default=0) + 2
+        for key, group in ours.groupby("section", sort=False):
             print(f"  {key}: {STUDIES[str(key)].title}")
             for row in group.itertuples():
                 print(f"    {row.artefact:<{wide}}{row.status:<40}{row.caption}")
@@ -114,8 +115,8 @@ def _list(args: argparse.Namespace) -> int:
             print("    parameters:")
             for name, parameter in STUDIES[str(key)].parameters.items():
                 print(f"      {name:<14}{parameter.doc}; default {parameter.default}")
-        if len(left := mine[mine["section"] == ""]["artefact"]):
-            print(f"  no notebook yet: {', '.join(left)}")
+        if len(left):
+            print(f"  no notebook yet: {', '.join(left['artefact'])}")
         print()
     return 0
 

@@ -103,6 +103,10 @@ def test_list_shows_papers_sections_artefacts_parameters_and_what_has_no_noteboo
         assert [name for name in (*cls.artefacts, *cls.parameters) if name not in out] == []
     assert "not made yet" in out
     assert "no notebook yet: figure_3, " in out
+    assert "no notebook yet: \n" not in out, "papers of which nothing is left do not say so"
+    shown = [line.split() for line in out.splitlines()]
+    names = {name for cls in STUDIES.values() for name in cls.artefacts}
+    assert names <= {words[0] for words in shown if words}, "names and status stand apart"
 
 
 def test_list_json_has_a_row_for_every_artefact_of_every_paper(capsys):

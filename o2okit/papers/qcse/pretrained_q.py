@@ -12,7 +12,6 @@ Numbered departures from the paper:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,12 +20,11 @@ from o2okit.papers import histories
 from o2okit.papers.grid import Entry, GridStudy, Panel
 from o2okit.papers.qcse import entries as e
 
-AWAC, QCSE = (replace(entry, keep_replay=True) for entry in (e.AWAC, e.AWAC_QCSE))
 SCRATCH, FROZEN = (
     e.on("awac", f"AWAC + QCSE, {name}", "", "qcse", cond_net=kind)
     for name, kind in (("Q from scratch", "random"), ("frozen random Q", "frozen"))
 )
-LINES = (AWAC, FROZEN, SCRATCH, QCSE)
+LINES = (e.AWAC, FROZEN, SCRATCH, e.AWAC_QCSE)
 
 
 class PretrainedQStudy(GridStudy):
@@ -35,14 +33,16 @@ class PretrainedQStudy(GridStudy):
     key = "qcse/pretrained_q"
     title = "6.2 Does it need the pre-trained Q, and does the entropy rise?"
     panels: ClassVar[Mapping[str, Panel]] = {
-        "figure_7a": Panel("Fig. 7a: a random Q as condition", (AWAC, SCRATCH, QCSE), curves=True),
+        "figure_7a": Panel(
+            "Fig. 7a: a random Q as condition", (e.AWAC, SCRATCH, e.AWAC_QCSE), curves=True
+        ),
         "figure_10": Panel(
-            "Fig. 10: a Q from scratch as condition", (AWAC, SCRATCH, QCSE), curves=True
+            "Fig. 10: a Q from scratch as condition", (e.AWAC, SCRATCH, e.AWAC_QCSE), curves=True
         ),
         "figure_10_scores": Panel("Ours: final scores behind Figs. 7a and 10", LINES),
         "figure_9": Panel(
             "Fig. 9: entropy of the states visited; 7b is part of it",
-            (AWAC, QCSE),
+            (e.AWAC, e.AWAC_QCSE),
             curves=True,
             metric="state_entropy",
         ),
@@ -59,10 +59,10 @@ class PretrainedQStudy(GridStudy):
         )
 
     def _judge(self) -> list[dict[str, Any]]:
-        higher = [(QCSE, ">", AWAC)]
+        higher = [(e.AWAC_QCSE, ">", e.AWAC)]
         return [
-            self.judge_total("qcse-20", "", QCSE, SCRATCH),
-            self.judge_tasks("qcse-21", "most", "", QCSE, [SCRATCH]),
+            self.judge_total("qcse-20", "", e.AWAC_QCSE, SCRATCH),
+            self.judge_tasks("qcse-21", "most", "", e.AWAC_QCSE, [SCRATCH]),
             self.judge_pairs("qcse-22", "all", "", higher, self.log_radius),
             self.judge_pairs("qcse-23", "most", "", higher, self.log_radius),
         ]

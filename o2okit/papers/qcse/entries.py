@@ -76,7 +76,7 @@ AMOUNTS = {
         tasks=TWO,
         offline_steps=50_000,
         online_steps=10_000,
-        evaluations={**LONG.evaluations, "locomotion": (250, 5), "antmaze": (1_000, 20)},
+        evaluations={**LONG.evaluations, "antmaze": (1_000, 20)},
         hyper=HYPER,
         method_hyper={"sung": LAPTOP_SUNG},
     ),

@@ -7,6 +7,7 @@ bonus, so that a bonus always comes from the agent as it is (specs/qcse.md 2).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -151,9 +152,14 @@ class Intrinsic(Naive):
         spare.scatter_(1, torch.where(self.asked, number, self.last.shape[1]), bonus)
         self.last.copy_(spare[:, :-1])
 
+    @property
+    def noting(self) -> bool:
+        """Whether metrics are noted in this update."""
+        return self.agent.updates % NOTED == 0
+
     def note(self, name: str, values: Tensor) -> None:
         """Mean and standard deviation of what the queries have, ``[R, Q]``, as metrics now and then."""
-        if self.agent.updates % NOTED:
+        if not self.noting:
             return
         self.log[f"{name}_mean"], self.log[f"{name}_std"] = moments(values, self.asked)
 
@@ -175,7 +181,7 @@ class Intrinsic(Naive):
         least, _ = self.replay.own_rows(self.places.shape[1])
         more = size if only_drawn else max(size - least, 0)
         places, obs, action = map(self.of_queries, (self.places, batch.obs, batch.action))
-        present = self.asked & (not only_drawn)
+        present = torch.zeros_like(self.asked) if only_drawn else self.asked
         if more:
             drawn = self.replay.online_places(self.draws.uniform("reference", size)[:, :more])
             extra = self.agent.prepare(self.replay.take(drawn))
@@ -184,7 +190,13 @@ class Intrinsic(Naive):
             fits = torch.arange(more, device=self.device) < room
             places, present = torch.cat([places, drawn], 1), torch.cat([present, fits], 1)
         same = places[:, :, None] == places[:, None]
-        earlier = torch.ones_like(same[0]).tril(-1)
+        earlier = _earlier(places.shape[1], self.device)
         present = present & ~(same & present[:, None] & earlier).any(-1)
         pairs = present[:, None] & ~same[:, : self.asked.shape[1]]
         return Rows(obs, action, present, pairs)
+
+
+@lru_cache
+def _earlier(size: int, device: torch.device) -> Tensor:
+    """Whether the second of two rows stands before the first, ``[size, size]``."""
+    return torch.ones(size, size, dtype=torch.bool, device=device).tril(-1)

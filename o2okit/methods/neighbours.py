@@ -27,11 +27,16 @@ TINY = 1e-5  # in the logarithm: VCSE's code
 
 
 class Neighbours(NamedTuple):
-    """What is known of the queries ``[R, Q]``: ε, n, and whether ε is a distance in ``c``."""
+    """ε and n of the queries ``[R, Q]``; D_c ``[R, Q, M]``, infinite where a pair does not count."""
 
     radius: Tensor
     count: Tensor
-    by_condition: Tensor
+    conditions: Tensor
+
+    @property
+    def by_condition(self) -> Tensor:
+        """Whether ε is a distance in ``c`` ``[R, Q]``."""
+        return (self.conditions == self.radius[..., None]).any(-1)
 
 
 def state_distances(queries: Tensor, reference: Tensor) -> Tensor:
@@ -39,8 +44,8 @@ def state_distances(queries: Tensor, reference: Tensor) -> Tensor:
     return torch.cdist(queries, reference, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def kth_smallest(distances: Tensor, k: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The ``k``-th smallest along the last axis, and where it stands, ``[R, Q]``.
+def kth_smallest(distances: Tensor, k: Tensor, most: int) -> Tensor:
+    """The ``k``-th smallest along the last axis, ``[R, Q]``.
 
     Args:
         distances: ``[R, Q, M]``, infinite for those that do not count. Where fewer than ``k`` count, the
@@ -48,12 +53,10 @@ def kth_smallest(distances: Tensor, k: Tensor, most: int) -> tuple[Tensor, Tenso
         k: ``[R]``, from 1 to ``most``.
         most: the largest ``k`` of the cohort.
     """
-    most = min(most, distances.shape[-1])
-    smallest, places = distances.topk(most, dim=-1, largest=False)
-    there = smallest.isfinite().sum(-1)
+    smallest, _ = distances.topk(min(most, distances.shape[-1]), dim=-1, largest=False)
+    there = (smallest < torch.inf).sum(-1)
     index = (torch.minimum(k[:, None].long(), there) - 1).clamp_(min=0)[..., None]
-    found = smallest.gather(-1, index)[..., 0]
-    return torch.where(there > 0, found, 0.0), places.gather(-1, index)[..., 0]
+    return smallest.gather(-1, index)[..., 0].masked_fill_(there == 0, 0.0)
 
 
 def neighbours(
@@ -82,16 +85,13 @@ def neighbours(
     hidden = ~counts
     conditions = conditions.masked_fill(hidden, torch.inf)
     if joint:
-        both = torch.maximum(states, conditions)
-        radius, place = kth_smallest(both, k, most)
-        by_condition = conditions.gather(-1, place[..., None])[..., 0] >= radius
+        radius = kth_smallest(torch.maximum(states, conditions), k, most)
     else:
-        ours, _ = kth_smallest(conditions, k, most)
-        theirs, _ = kth_smallest(states.masked_fill(hidden, torch.inf), k, most)
-        radius, by_condition = torch.maximum(ours, theirs), ours >= theirs
+        theirs = kth_smallest(states.masked_fill(hidden, torch.inf), k, most)
+        radius = torch.maximum(kth_smallest(conditions, k, most), theirs)
     if self_inclusive:
         radius = torch.where(first[:, None], 0.0, radius)
-    return Neighbours(radius, (conditions < radius[..., None]).sum(-1), by_condition)
+    return Neighbours(radius, (conditions < radius[..., None]).sum(-1), conditions)
 
 
 def conditional_bonus(
@@ -117,20 +117,19 @@ def _digamma(size: int, device: torch.device) -> Tensor:
 
 def state_bonus(distances: Tensor, counts: Tensor, k: Tensor, most: int) -> Tensor:
     """log(1 + ε^S) ``[R, Q]``, ε^S the k-th state distance; arguments as for ``neighbours``."""
-    radius, _ = kth_smallest(torch.where(counts, distances, torch.inf), k, most)
-    return torch.log1p(radius)
+    return torch.log1p(kth_smallest(distances.masked_fill(~counts, torch.inf), k, most))
 
 
 # --- scales ---------------------------------------------------------------------------------------
 def moments(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased standard deviation ``[R, *]`` of those ``[R, M, *]`` that count ``[R, M]``."""
     mask = counts.to(values).view(*counts.shape, *[1] * (values.dim() - 2))
-    number = mask.sum(1).clamp(min=1)
+    share = counts.shape[1] / mask.sum(1).clamp(min=1)
 
     def mean(x: Tensor) -> Tensor:
         rows = (x * mask).movedim(1, -1).reshape(-1, x.shape[1])
         # The same bits whatever the company.
-        return mean_per_run(rows).view(len(x), *x.shape[2:]) * (x.shape[1] / number)
+        return mean_per_run(rows).view(len(x), *x.shape[2:]) * share
 
     centre = mean(values)
     return centre, mean((values - centre[:, None]).square()).sqrt()

@@ -98,7 +98,8 @@ class QCSE(SE):
             joint=h.joint,
             self_inclusive=h.self_inclusive,
         )
-        self.note("by_condition", found.by_condition.float())
+        if self.noting:
+            self.note("by_condition", found.by_condition.float())
         return conditional_bonus(found, self.task.obs_size, value.shape[1], count_self=h.count_self)
 
     # --- critics of its own -----------------------------------------------------------------------

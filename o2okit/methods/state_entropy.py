@@ -47,13 +47,14 @@ class SE(Intrinsic):
         return {"k": 25 if task.family == "antmaze" else NEAREST.get(task.environment, 15)}
 
     def build(self, seeds: Sequence[int]) -> None:
-        """The neighbour of each run, and the cohort's farthest."""
-        self.nearest = self.hyper.k.clamp(min=1)
+        """The neighbour of each run, and the cohort's farthest; λ is 0 where k is."""
+        self.nearest = self.hyper.k.clamp(min=1).long()
         self.most = int(self.nearest.max())
+        self.weight = torch.where(self.hyper.k > 0, self.hyper.weight, 0.0)
 
     def weights(self) -> Tensor:
-        """λ ``[R]``, 0 where k is."""
-        return torch.where(self.hyper.k > 0, self.hyper.weight, 0.0)
+        """As ``Intrinsic.weights``."""
+        return self.weight
 
     def look(self, batch: Batch) -> Rows:
         """The reference set, the queries first."""

@@ -90,7 +90,7 @@ class BonusStudy(GridStudy):
         "scales": "What transitions earn, by the scale of states and Q",
         "by_k": "What k does, by the scale of states and Q",
     }
-    amounts = e.amounts(laptop={**LONGER, "tasks": e.TWO[:1]}, paper={"tasks": e.GYM})
+    amounts = e.amounts(laptop=LONGER, paper={"tasks": e.GYM})
     groups = e.GYM_GROUPS
     statistics = e.STATISTICS
 

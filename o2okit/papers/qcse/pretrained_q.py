@@ -6,7 +6,8 @@ Numbered departures from the paper:
        beside it in ``figure_10_scores``. Fine-tuning keeps the pre-trained Q.
     2. The eight Gym tasks (spec 4). Figs. 7b and 9 are one figure: they differ in tasks.
     3. The entropy is that of a run's own states, of 5,000 of them (spec 2, Eq. 19). "Ends above" looks at
-       the last evaluation, and at log ρ alone, whose constants are no one's.
+       the last evaluation, and at log ρ alone, whose constants are no one's. A run that has fewer than 5,000
+       has a smaller sample, whose estimate is higher: then only lines at the same step compare.
 """
 
 from __future__ import annotations

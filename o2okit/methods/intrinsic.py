@@ -7,7 +7,6 @@ bonus, so that a bonus always comes from the agent as it is (specs/qcse.md 2).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -190,13 +189,7 @@ class Intrinsic(Naive):
             fits = torch.arange(more, device=self.device) < room
             places, present = torch.cat([places, drawn], 1), torch.cat([present, fits], 1)
         same = places[:, :, None] == places[:, None]
-        earlier = _earlier(places.shape[1], self.device)
+        earlier = torch.ones_like(same[0]).tril(-1)
         present = present & ~(same & present[:, None] & earlier).any(-1)
         pairs = present[:, None] & ~same[:, : self.asked.shape[1]]
         return Rows(obs, action, present, pairs)
-
-
-@lru_cache
-def _earlier(size: int, device: torch.device) -> Tensor:
-    """Whether the second of two rows stands before the first, ``[size, size]``."""
-    return torch.ones(size, size, dtype=torch.bool, device=device).tril(-1)

@@ -38,9 +38,6 @@ SCALES: dict[str, dict[str, bool]] = {
     "both (default)": {"by_size": True, "q_norm": True},
     "VCSE's code": {"by_size": True, "q_norm": True, "code": True},
 }
-LONGER = {  # decision 3
-    name: getattr(e.LONG, name) for name in ("offline_steps", "online_steps", "evaluations")
-}
 QCSE = replace(e.TD3_BC_QCSE, keep_replay=True)
 LINES = (
     e.TD3_BC,
@@ -90,7 +87,10 @@ class BonusStudy(GridStudy):
         "scales": "What transitions earn, by the scale of states and Q",
         "by_k": "What k does, by the scale of states and Q",
     }
-    amounts = e.amounts(laptop=LONGER, paper={"tasks": e.GYM})
+    amounts = e.amounts(
+        laptop={"offline_steps": 100_000, "online_steps": 25_000},  # decision 3
+        paper={"tasks": e.GYM},
+    )
     groups = e.GYM_GROUPS
     statistics = e.STATISTICS
 

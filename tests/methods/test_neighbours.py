@@ -187,7 +187,8 @@ def test_against_brute_force_with_a_mask():
     S, Q, T = torch.tensor(s).float(), torch.tensor(q).float(), torch.tensor(there)
     counts = T[:, None] & ~torch.eye(12, dtype=torch.bool)
     k = torch.tensor([2.0, 4.0])
-    found = neighbours(state_distances(S, S), (Q[:, :, None] - Q[:, None]).abs(), counts, k, 4)
+    given = (state_distances(S, S), (Q[:, :, None] - Q[:, None]).abs(), counts, k, 4)
+    found, marginal = neighbours(*given), neighbours(*given, joint=False)
     bonus = conditional_bonus(found, 3, 12)
     mean, std = moments(S, T)
     for run, kth in enumerate((2, 4)):
@@ -201,6 +202,8 @@ def test_against_brute_force_with_a_mask():
             n = sum(dq[other] < radius for other in js)
             assert found.radius[run, i].item() == pytest.approx(radius, rel=1e-5)
             assert bool(found.by_condition[run, i]) == (dq[j] >= ds[j])
+            kth_q, kth_s = (sorted(d.values())[kth - 1] for d in (dq, ds))
+            assert bool(marginal.by_condition[run, i]) == (kth_q >= kth_s)
             expected = digamma(n + 1) / 3 + np.log(2 * radius + 1e-5)
             assert bonus[run, i].item() == pytest.approx(expected, abs=1e-5)
         assert mean[run].tolist() == pytest.approx(s[run][there[run]].mean(0), abs=1e-6)

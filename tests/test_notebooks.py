@@ -1,4 +1,5 @@
 import ast
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -47,6 +48,16 @@ def imported(tree):
 def test_every_study_has_its_notebook_and_every_notebook_its_study():
     assert set(NOTEBOOKS) == set(STUDIES)
     assert {key: cls.key for key, cls in STUDIES.items()} == {key: key for key in STUDIES}
+
+
+def test_no_two_sections_of_a_paper_write_the_same_file():
+    written = [
+        (paper, name)
+        for key, cls in STUDIES.items()
+        for paper, section in [key.split("/")]
+        for name in [section, *cls.artefacts]
+    ]
+    assert [each for each, number in Counter(written).items() if number > 1] == []
 
 
 def test_notebook_is_stripped_of_outputs_and_counts(notebook, code):

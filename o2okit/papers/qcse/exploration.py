@@ -40,8 +40,8 @@ class ExplorationStudy(GridStudy):
     title = "6.1 QCSE and other bonuses"
     panels: ClassVar[Mapping[str, Panel]] = {
         "table_3": Panel("Table 3: bonuses on CQL and Cal-QL", PRINTED),
-        "controls": Panel("Ours: CQL with every bonus, and with a constant one", OURS),
-        "controls_curves": Panel("Ours: learning curves of CQL", OURS, curves=True),
+        "bonuses": Panel("Ours: CQL with every bonus, and with a constant one", OURS),
+        "bonuses_curves": Panel("Ours: learning curves of CQL", OURS, curves=True),
     }
     amounts = e.amounts(
         laptop={**e.SHORT, "tasks": ("walker2d-medium-v2",)}, paper={"tasks": TASKS}

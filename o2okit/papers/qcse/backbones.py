@@ -25,7 +25,9 @@ class BackboneStudy(GridStudy):
         "figure_4": Panel("Fig. 4: AWAC, TD3+BC and IQL with QCSE", e.both(PAIRS), curves=True),
         "figure_4_scores": Panel("Ours: final scores behind Fig. 4", e.both(PAIRS)),
     }
-    amounts = e.amounts(paper={"tasks": e.GYM})
+    amounts = e.amounts(
+        laptop={"tasks": ("hopper-medium-v2", "walker2d-medium-v2")}, paper={"tasks": e.GYM}
+    )
     groups = e.GYM_GROUPS
     statistics = e.STATISTICS
 

@@ -89,6 +89,10 @@ class ActorCritic(Agent):
         """``[R, E, B]``; ``frozen=True``: the gradient goes to the action alone."""
         return critic(torch.cat([obs, action], dim=-1), **kind)[..., 0]
 
+    def v(self, obs: Tensor) -> Tensor:
+        """V(s) ``[R, B]``: min_j Q_j(s, a) of the policy's mean action."""
+        return self.q(self.critic, obs, self.policy.mode(obs)).amin(1)
+
     def taken_q(self, batch: Batch) -> Tensor:
         """Q_j(s, a) ``[R, E, B]`` of a minibatch's actions, with its gradient.
 

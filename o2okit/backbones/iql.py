@@ -66,7 +66,7 @@ class IQL(GaussianActorCritic):
         return {"cosine_steps": offline_steps}
 
     def v(self, obs: Tensor) -> Tensor:
-        """V(s) ``[R, B]``."""
+        """V(s) ``[R, B]`` of the value network."""
         return self.value(obs)[..., 0]
 
     # --- losses -----------------------------------------------------------------------------------

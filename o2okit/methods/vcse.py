@@ -1,6 +1,6 @@
 """VCSE (Kim et al., 2023): as QCSE, with the value of the state alone as its condition.
 
-    c = V(s):   IQL's value network; else min_j Q_j(s, a) of the policy's mean action
+    c = V(s):   the backbone's ``v``: IQL's value network, else min_j Q_j(s, a) of the policy's mean action
 
 Numbered departures from the paper (specs/qcse.md 2):
     1. λ tanh, the reference set and k are QCSE's, so that the conditions alone differ. Originally β = 0.1,
@@ -21,7 +21,4 @@ class VCSE(QCSE):
 
     def condition(self, rows: Rows, batch: Batch) -> Tensor:
         """As ``QCSE.condition``."""
-        if hasattr(self.agent, "v"):
-            return self.agent.v(rows.obs)
-        action = self.agent.policy.mode(rows.obs)
-        return self.value(self.agent.critic, rows._replace(action=action))
+        return self.agent.v(rows.obs)

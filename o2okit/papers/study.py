@@ -20,7 +20,7 @@ from o2okit.papers import parameters as p
 from o2okit.papers import values
 from o2okit.report import artefacts, verdicts
 from o2okit.training import Run, RunSpec, RunStore, train
-from o2okit.training.train import environment, resolve_device, trained_with
+from o2okit.training.train import environment, mixed_starts, resolve_device, trained_with
 
 MOST_NAMES, MOST_LETTERS = 4, 40  # that a file's name has room for: of tasks, of seeds
 
@@ -118,6 +118,12 @@ class Study(ABC):
         )
         if diverged := self.diverged():
             print(f"{self.key}: diverged, look before you trust: {', '.join(diverged)}", flush=True)
+        if mixed := mixed_starts(runs):
+            print(
+                f"{self.key}: some runs started from an agent, others from the same one trained anew with "
+                f"other rounding, so that they are not quite paired: {', '.join(mixed)}",
+                flush=True,
+            )
         return self
 
     def diverged(self) -> list[str]:

@@ -86,7 +86,10 @@ class RunFolder:
         return self._json(RESULT)
 
     def environment(self) -> dict[str, Any]:
-        """Versions, commit and device that the run was trained with, last; ``earlier``: those before."""
+        """Versions, commit and device that the run was trained with, last; ``earlier``: those before.
+
+        ``start``: a digest of the agent that it started from.
+        """
         return self._json("environment.json")
 
     def environments(self) -> list[dict[str, Any]]:
@@ -95,10 +98,14 @@ class RunFolder:
         return [*last.pop("earlier", []), last]
 
     def continued(self, now: Mapping[str, Any], step: int) -> dict[str, Any]:
-        """``now``, and as ``earlier`` what else the run was trained with up to ``step``."""
+        """``now``, and as ``earlier`` what else the run was trained with up to ``step``.
+
+        What it started from stays.
+        """
         if not step or not (self.path / "environment.json").is_file():
             return dict(now)
         *earlier, last = self.environments()
+        now = {**now, **{name: last[name] for name in ("start",) if name in last}}
         if last != json.loads(json.dumps(now)):
             earlier.append({**last, "until": step})
         return {**now, **({"earlier": earlier} if earlier else {})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
@@ -99,12 +100,31 @@ class Run:
 
 
 def trained_with(runs: Iterable[Run]) -> dict[str, list[str]]:
-    """Every commit, device and use of bfloat16 behind some runs and those they start from."""
+    """Every commit, device and use of bfloat16 behind some runs and those they start from.
+
+    ``mixed_starts``: as the function.
+    """
+    runs = list(runs)
     where = [each for run in runs for each in run.environments()]
-    return {
+    found = {
         name: sorted({str(each.get(name)) for each in where})
         for name in ("commit", "device", "bfloat16")
     }
+    return {**found, "mixed_starts": mixed_starts(runs)}
+
+
+def mixed_starts(runs: Iterable[Run]) -> list[str]:
+    """The ids of those runs from which some of ``runs`` started, but not all with the same agent.
+
+    A restored archive has no agents. Where they are trained anew on another processor they round otherwise,
+    and the runs that start from them are not paired to the last bit with those of the archive.
+    """
+    agents: dict[str, set[str]] = {}
+    for run in runs:
+        agent = run.folder.environment().get("start")
+        if run.spec.start is not None and agent is not None:  # older records do not say
+            agents.setdefault(run.spec.start.id, set()).add(agent)
+    return sorted(run_id for run_id, found in agents.items() if len(found) > 1)
 
 
 def train(
@@ -223,17 +243,19 @@ def _train_cohort(
             folder.begin_as(shorter)
     cohort = Cohort(specs, device)
     saved = [folder.load_tensors("checkpoint") for folder in folders]
+    origins: list[dict[str, str]] = [{} for _ in specs]
     if saved[0]:
         cohort.load_state([state for state, _ in saved], saved[0][1]["step"])
         cohort.rows = [_rows_until(folder, cohort.step) for folder in folders]
     else:
         starts = [_load(store.folder(s.start), "checkpoint")[0] for s in specs if s.start]
         cohort.begin(starts)
-    for spec, folder in zip(specs, folders, strict=True):
+        origins = [{"start": _digest(state)} for state in starts] or origins
+    for spec, folder, origin in zip(specs, folders, origins, strict=True):
         (folder.path / RESULT).unlink(missing_ok=True)  # it came from an archive, without its agent
         write_json(folder.path / "spec.json", spec.describe())
         data = spec.dataset.provenance if spec.dataset else None
-        now = {**environment(device), "dataset": data}
+        now = {**environment(device), "dataset": data, **origin}
         write_json(folder.path / "environment.json", folder.continued(now, cohort.step))
     if cohort.step == 0 and not saved[0]:
         cohort.evaluate()
@@ -294,6 +316,14 @@ def _load(folder: RunFolder, name: str) -> tuple[dict[str, Tensor], dict[str, An
             f"archive, that is how it came. Delete the folder {folder.path} to train the run again."
         )
     return loaded
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    """16 hexadecimal digits that say which agent it is, to the last bit."""
+    found = hashlib.sha256()
+    for name in sorted(name for name in state if name.startswith("agent/")):
+        found.update(name.encode() + state[name].contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _rows_until(folder: RunFolder, step: int) -> dict[str, list[dict[str, Any]]]:

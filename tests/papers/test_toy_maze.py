@@ -77,6 +77,7 @@ def test_the_record_says_where_everything_comes_from(study):
     assert reason.startswith("difference -"), "the penalised agent is the left-hand side"
     assert record["diverged"] == []
     assert record["trained"]["device"][0].startswith("cpu")
+    assert record["trained"]["mixed_starts"] == []
     stored = {folder.path.name for folder in RunStore().folders()}
     assert set(record["runs"]) <= stored
     label = study.label()

@@ -347,9 +347,39 @@ def test_what_a_run_starts_from_is_a_part_of_what_it_was_trained_with(tmp_path, 
         (run,) = train([one], store=store, device="cpu")
     assert [each["commit"] for each in run.environments()] == ["offline", "online"]
     everything = {"commit": ["offline", "online"], "device": ["cpu"], "bfloat16": ["None"]}
-    assert training.trained_with([run]) == everything
+    assert training.trained_with([run]) == {**everything, "mixed_starts": []}
     shutil.rmtree(store.folder(spec.start).path)
     assert training.trained_with([run])["commit"] == ["online"], "what is gone is not asked"
+
+
+def test_runs_that_start_from_an_agent_and_from_one_trained_anew_are_told_apart(tmp_path):
+    """The second rounds otherwise: an archive's runs, and those that are added on another processor."""
+    store, every = RunStore(tmp_path), [specs((0, 1), 100, hyper={"alpha": a}) for a in (1, 2, 3)]
+    first = train(every[0], store=store, device="cpu")
+    folder = store.folder(every[0][0].start)
+    tensors, header = folder.load_tensors("checkpoint")
+    name = next(name for name in tensors if name.startswith("agent/"))
+    folder.save_tensors("checkpoint", {**tensors, name: tensors[name] * (1 + 1e-6)}, **header)
+    second = train(every[1], store=store, device="cpu")
+    third = train(every[2], store=store, device="cpu")
+    assert training.mixed_starts([*first, *second]) == [every[0][0].start.id], "seed 0's alone"
+    assert training.mixed_starts([*second, *third]) == []
+    assert training.trained_with([*first, *third])["mixed_starts"] == [every[0][0].start.id]
+    file = first[0].folder.path / "environment.json"
+    silent = {k: v for k, v in first[0].folder.environment().items() if k != "start"}
+    write_json(file, silent)
+    assert training.mixed_starts([*first, *second]) == [], "a record of earlier versions"
+
+
+def test_what_a_resumed_run_started_from_stays(tmp_path):
+    folder = RunStore(tmp_path).folder(specs()[0])
+    folder.path.mkdir()
+    write_json(folder.path / "environment.json", {"commit": "one", "start": "agent"})
+    for commit in ("one", "two"):
+        write_json(folder.path / "environment.json", folder.continued({"commit": commit}, 5))
+    first, second = folder.environments()
+    assert first == {"commit": "one", "start": "agent", "until": 5}
+    assert second == {"commit": "two", "start": "agent"}
 
 
 def test_a_resumed_run_of_the_same_versions_has_one_environment(tmp_path):

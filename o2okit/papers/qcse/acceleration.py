@@ -19,7 +19,7 @@ from o2okit.papers.grid import Entry, GridStudy, Panel
 from o2okit.papers.qcse import entries as e
 
 PEN = ("pen-binary-v0",)
-WALKER = "walker2d-medium-v2"  # stands in: Table 3's runs with CQL and Cal-QL are these, too
+CHEETAH = "halfcheetah-medium-v2"  # stands in: Table 3's runs with CQL and Cal-QL are these, too
 MARGIN_PERCENT = 10.0  # departure 2
 EVERY = (1, 10, 20, 50, 100)
 
@@ -47,13 +47,13 @@ class AccelerationStudy(GridStudy):
         "table_4_hours": Panel("Table 4: hours by n", ALL, hours=True, printed="table_4"),
     }
     amounts = e.amounts(
-        smoke={"tasks": (WALKER,)},
+        smoke={"tasks": (CHEETAH,)},
         laptop={**e.SHORT, "tasks": PEN},
         paper={"tasks": PEN, "offline_steps": 20_000, "online_steps": 200_000},
     )
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"adroit": PEN}
     statistics = e.STATISTICS
-    stand_in = WALKER
+    stand_in = CHEETAH
 
     def percent(self, base: Entry) -> Any:
         """A measure: hours in percent of an entry's."""

@@ -44,7 +44,7 @@ class ExplorationStudy(GridStudy):
         "bonuses_curves": Panel("Ours: learning curves of CQL", OURS, curves=True),
     }
     amounts = e.amounts(
-        laptop={**e.SHORT, "tasks": ("walker2d-medium-v2",)}, paper={"tasks": TASKS}
+        laptop={**e.SHORT, "tasks": ("halfcheetah-medium-v2",)}, paper={"tasks": TASKS}
     )
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"antmaze": TASKS[:2], "medium": TASKS[2:]}
     statistics = e.STATISTICS

@@ -45,7 +45,7 @@ class NeighbourStudy(GridStudy):
         "figure_6_curves": Panel("Ours: learning curves by k", tuple(BY_K.values()), curves=True),
         "weights": Panel("Ours: CQL + QCSE by λ", tuple(BY_WEIGHT.values())),
     }
-    amounts = e.amounts(laptop={**e.SHORT, "tasks": (WALKER,)}, paper={"tasks": TASKS})
+    amounts = e.amounts(laptop=e.SHORT, paper={"tasks": TASKS})
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"medium": TASKS[:2], "antmaze": TASKS[2:]}
     statistics = e.STATISTICS
 

@@ -105,7 +105,8 @@ class RunFolder:
         if not step or not (self.path / "environment.json").is_file():
             return dict(now)
         *earlier, last = self.environments()
-        now = {**now, **{name: last[name] for name in ("start",) if name in last}}
+        if "start" in last:
+            now = {**now, "start": last["start"]}
         if last != json.loads(json.dumps(now)):
             earlier.append({**last, "until": step})
         return {**now, **({"earlier": earlier} if earlier else {})}

@@ -121,8 +121,7 @@ def mixed_starts(runs: Iterable[Run]) -> list[str]:
     """
     agents: dict[str, set[str]] = {}
     for run in runs:
-        agent = run.folder.environment().get("start")
-        if run.spec.start is not None and agent is not None:  # older records do not say
+        if agent := run.folder.environment().get("start"):  # older records do not say
             agents.setdefault(run.spec.start.id, set()).add(agent)
     return sorted(run_id for run_id, found in agents.items() if len(found) > 1)
 
@@ -243,19 +242,20 @@ def _train_cohort(
             folder.begin_as(shorter)
     cohort = Cohort(specs, device)
     saved = [folder.load_tensors("checkpoint") for folder in folders]
-    origins: list[dict[str, str]] = [{} for _ in specs]
+    starts: list[dict[str, Tensor]] = []
     if saved[0]:
         cohort.load_state([state for state, _ in saved], saved[0][1]["step"])
         cohort.rows = [_rows_until(folder, cohort.step) for folder in folders]
     else:
         starts = [_load(store.folder(s.start), "checkpoint")[0] for s in specs if s.start]
         cohort.begin(starts)
-        origins = [{"start": _digest(state)} for state in starts] or origins
-    for spec, folder, origin in zip(specs, folders, origins, strict=True):
+    for spec, folder, start in zip(specs, folders, starts or [None] * len(specs), strict=True):
         (folder.path / RESULT).unlink(missing_ok=True)  # it came from an archive, without its agent
         write_json(folder.path / "spec.json", spec.describe())
         data = spec.dataset.provenance if spec.dataset else None
-        now = {**environment(device), "dataset": data, **origin}
+        now = {**environment(device), "dataset": data}
+        if start is not None:
+            now["start"] = _digest(start)
         write_json(folder.path / "environment.json", folder.continued(now, cohort.step))
     if cohort.step == 0 and not saved[0]:
         cohort.evaluate()

@@ -1,6 +1,6 @@
 """What a bonus costs: milliseconds per update with and without it, in one process, in turns.
 
-    python benchmarks/bonus.py [--json] [--threads 1 2] [--methods const se vcse qcse] [--seconds 1]
+    python benchmarks/bonus.py [--json] [--threads 1 2] [--methods const se vcse qcse] [--seconds 0.3]
 
 17 observations, 6 actions, batch 256, the networks of each backbone's defaults; a replay that draws half of
 a minibatch from the run's own transitions, as QCSE's paper does, or all of both together (``mixed``), where
@@ -21,7 +21,7 @@ from o2okit.training import RunSpec
 from o2okit.training.cohort import Cohort
 
 CASES = [("td3+bc", "half"), ("td3+bc", "mixed"), ("cql", "half")]
-ROWS, STEPS, ROUNDS = 50_000, 2_000, 4
+ROWS, STEPS, ROUNDS = 50_000, 2_000, 15
 
 
 def dataset() -> Dataset:
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     parser.add_argument("--methods", nargs="+", default=["const", "se", "vcse", "qcse"])
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float, default=0.3)
     args = parser.parse_args()
     data, rows = dataset(), []
     for threads in args.threads:

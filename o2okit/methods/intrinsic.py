@@ -189,7 +189,6 @@ class Intrinsic(Naive):
             fits = torch.arange(more, device=self.device) < room
             places, present = torch.cat([places, drawn], 1), torch.cat([present, fits], 1)
         same = places[:, :, None] == places[:, None]
-        earlier = torch.ones_like(same[0]).tril(-1)
-        present = present & ~(same & present[:, None] & earlier).any(-1)
+        present = present & ~(same.tril(-1) & present[:, None]).any(-1)  # not one drawn earlier
         pairs = present[:, None] & ~same[:, : self.asked.shape[1]]
         return Rows(obs, action, present, pairs)

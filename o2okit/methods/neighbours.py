@@ -53,10 +53,17 @@ def kth_smallest(distances: Tensor, k: Tensor, most: int) -> Tensor:
         k: ``[R]``, from 1 to ``most``.
         most: the largest ``k`` of the cohort.
     """
-    smallest, _ = distances.topk(min(most, distances.shape[-1]), dim=-1, largest=False)
+    smallest = _smallest(distances, most)
     there = (smallest < torch.inf).sum(-1)
     index = (torch.minimum(k[:, None].long(), there) - 1).clamp_(min=0)[..., None]
     return smallest.gather(-1, index)[..., 0].masked_fill_(there == 0, 0.0)
+
+
+def _smallest(distances: Tensor, most: int) -> Tensor:
+    """The ``most`` smallest along the last axis, in order, NaN last."""
+    if distances.is_cpu:  # NumPy sorts a whole row, vectorised, in a third of the time of topk
+        return torch.from_numpy(np.sort(distances.detach().numpy(), axis=-1))[..., :most]
+    return distances.topk(min(most, distances.shape[-1]), dim=-1, largest=False).values
 
 
 def neighbours(

@@ -147,7 +147,12 @@ def test_the_settings_table_names_what_exists():
     data = obtain.dataset(TASK, rows=2_000)
     assert settings("iql", task("antmaze-umaze-v2"), data)["beta"] == 10.0
     assert settings("td3+bc", task("hopper-medium-v2"), data) == {}
-    assert settings("cql", task("pen-binary-v0"), data)["reward_bias"] == 5.0
+    for backbone in ("cql", "cal-ql"):  # specs/qcse.md 3
+        maze = settings(backbone, task("antmaze-large-diverse-v2"), data)
+        assert maze == {"reward_scale": 10.0, "reward_bias": -5.0, "gap": 0.8}
+        binary = {"reward_scale": 10.0, "reward_bias": 5.0, "weight": 1.0}
+        wide = {"hidden": (512,) * 2, "critic_hidden": (512,) * 3}
+        assert settings(backbone, task("pen-binary-v0"), data) == binary | wide
     assert settings("cql", task("pen-expert-v1"), data) == {}
     assert sources.SOURCES[0] == "auto"
 

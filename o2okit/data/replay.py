@@ -214,7 +214,8 @@ class Replay:
         """How many of ``n`` drawn rows are the run's own: at least, at most.
 
         Where that is certain they are the last. ``mixed`` leaves it to chance: six standard deviations about
-        the mean, which one draw in a thousand million exceeds.
+        the mean, which one draw in a thousand million exceeds, and one in a hundred thousand where less than
+        one drawn row is expected to be the run's own.
         """
         if self.kind == "mixed":
             share = self.online / max(len(self), 1)

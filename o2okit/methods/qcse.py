@@ -3,14 +3,20 @@
     r ← r + λ tanh(b),   b = ψ(n + 1) / d_s + log(2 ε + 1e-5)      (ε, n: ``o2okit.methods.neighbours``)
 
 A row's condition is min_j Q_j(s, a); the reference set are the run's own rows of the minibatch and so many
-more that there are M. The dataset's rows keep their rewards, and no gradient flows through the bonus.
+more that there are M, of which copies do not count. The dataset's rows keep their rewards, and no gradient
+flows through the bonus.
 
 Numbered departures from the paper, each with a switch (specs/qcse.md 2 has the reasons):
-    1. The reference set is not the whole buffer (``reference="buffer"``: M rows drawn from it).
+    1. The reference set is not the whole buffer (``reference="buffer"``: M rows drawn from it). Rows are
+       drawn with replacement, and one drawn twice counts once: of 128 draws some 120 count among 1,000 own
+       rows, 126 among 5,000. Where fewer than k count, ε is the distance to the farthest.
     2. ε is the k-th smallest joint distance (``joint=False``: the larger of two k-th ones, Eq. 3's prose).
        A row counts neither as its own neighbour (``self_inclusive``) nor in n (``count_self``).
     3. Q is standardised over the reference set and states are divided by d_s (``q_norm``, ``s_norm``): raw,
        the bonus is nearly the constant λ (saturation warning there).
+    4. The condition is the agent's own Q, bonus included. Critics that learn the task's reward alone
+       (``cond_net="extrinsic"``, from the pre-trained ones; ``"random"``, from nothing) do so by the error of
+       their prediction, whatever the backbone adds to its own (CQL's penalty).
 
 ``VCSE_CODE`` is what VCSE's released code has in these places.
 """
@@ -28,7 +34,7 @@ from o2okit.hyper import choice, static
 from o2okit.methods.intrinsic import Rows
 from o2okit.methods.neighbours import conditional_bonus, moments, neighbours
 from o2okit.methods.state_entropy import SE, NeighbourHyperparameters
-from o2okit.nn import Adam, StackedMLP
+from o2okit.nn import Adam
 
 VCSE_CODE = {"self_inclusive": True, "count_self": True, "q_norm": True, "s_norm": "dimensions"}
 OWN = ("extrinsic", "random", "frozen")  # conditions by a critic that the agent does not have
@@ -43,7 +49,7 @@ class QCSEHyperparameters(NeighbourHyperparameters):
     count_self: bool = static(False, "", "spec 2")
     q_norm: bool = static(True, "", "spec 2: LayerNorm over the reference set")
     cond_action: str = choice("stored", "policy", source="spec 2: the action whose Q it is")
-    # extrinsic: the pre-trained critics go on with the task's rewards; random: fresh ones do; frozen: fresh.
+    # Departure 4; frozen: critics from nothing that never learn.
     cond_net: str = choice("online", "target", *OWN, source="spec 2: whose Q it is")
 
 
@@ -69,21 +75,21 @@ class QCSE(SE):
     # --- the bonus --------------------------------------------------------------------------------
     def condition(self, rows: Rows, batch: Batch) -> Tensor:
         """The condition ``[R, N]`` of the reference set."""
-        agent, kind = self.agent, self.hyper.cond_net
+        agent = self.agent
         if self.hyper.cond_action == "policy":
             rows = rows._replace(action=agent.policy.mode(rows.obs))
-        elif kind == "online" and "critic_loss" in agent.asks:  # it evaluates the minibatch anyway
-            known = self.of_queries(agent.taken_q(batch).detach().amin(1))
+        elif self.hyper.cond_net == "online" and "critic_loss" in agent.asks:
+            known = self.of_queries(agent.taken_q(batch).detach().amin(1))  # evaluated anyway
             beside = rows.after(known.shape[1])
-            if not beside.obs.shape[1]:
-                return known
-            return torch.cat([known, self.value(agent.critic, beside)], dim=1)
-        critics = {"online": agent.critic, "target": agent.target_critic}
-        return self.value(self.critic if kind in OWN else critics[kind], rows)
+            return torch.cat([known, self.value(beside)], 1) if beside.obs.shape[1] else known
+        return self.value(rows)
 
-    def value(self, critic: StackedMLP, rows: Rows) -> Tensor:
-        """min_j Q_j ``[R, N]`` of some rows."""
-        return self.agent.q(critic, rows.obs, rows.action).amin(1)
+    def value(self, rows: Rows) -> Tensor:
+        """min_j Q_j ``[R, N]`` of some rows, by the critics of ``cond_net``."""
+        agent, kind = self.agent, self.hyper.cond_net
+        critics = {"online": agent.critic, "target": agent.target_critic}
+        critic = self.critic if kind in OWN else critics[kind]
+        return agent.q(critic, rows.obs, rows.action).amin(1)
 
     def bonus(self, batch: Batch) -> Tensor:
         """As ``Intrinsic.bonus``."""

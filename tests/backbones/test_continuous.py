@@ -54,10 +54,18 @@ def test_every_continuous_backbone_has_a_reference():
     assert sorted(CONTINUOUS) == sorted(REFERENCES)
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
-def test_updates_agree_with_plain_single_run_code(name):
+@pytest.mark.parametrize(
+    ("name", "switches"),
+    [
+        *((name, {}) for name in CONTINUOUS),
+        ("cql", {"gap": [0.0, 0.8]}),
+        ("cal-ql", {"gap": [0.8, 5.0]}),
+        ("cql", {"max_backup": False}),
+    ],
+)
+def test_updates_agree_with_plain_single_run_code(name, switches):
     """Different hyper-parameters in the two runs, five updates, every network compared."""
-    settings = {"discount": [0.9, 0.99]}
+    settings = {"discount": [0.9, 0.99]} | switches
     if name == "cal-ql":
         settings["discount"] = 0.9
     if name in ("cql", "cal-ql"):
@@ -79,6 +87,10 @@ def test_updates_agree_with_plain_single_run_code(name):
             mine = ours.pack(ours.flat)[run]
             assert (mine - theirs).abs().max() < 2e-5, part
             assert (mine - theirs).abs().mean() < 1e-6, part
+        if "gap" in switches:  # it has made its five steps, where there is a gap
+            ours, theirs = agent.log_multiplier.values()[run, 0].item(), single.log_multiplier
+            assert ours == pytest.approx(theirs.item(), abs=1e-6)
+            assert (ours == 1.0) == (single.h["gap"] == 0)
     assert agent.updates == 5
 
 
@@ -191,6 +203,8 @@ def test_cql_penalty_with_fixed_weight_and_with_a_multiplier():
     excess = 5 * (0.2 + 1.2)
     assert penalty.tolist() == pytest.approx([15.0, math.e * excess])
     assert loss.tolist() == pytest.approx([0.0, -0.5 * math.e * excess])
+    agent.log_multiplier.flat.data.fill_(20.0)  # e^20 is clipped at 10^6
+    assert agent.penalty(beyond)[0].tolist() == pytest.approx([15.0, 1e6 * excess])
 
 
 def test_expectile_loss():

@@ -227,18 +227,29 @@ class SAC(Single):
 
 
 class CQL(SAC):
+    def __init__(self, agent, run):
+        super().__init__(agent, run)
+        self.log_multiplier = torch.ones(1, requires_grad=True)
+        self.multiplier_opt = torch.optim.Adam([self.log_multiplier], 3e-4)
+
     def calibrated(self, q, batch):
         return q
 
     def penalty(self, differences):
-        return self.h["weight"] * sum(differences)
+        if self.h["gap"] == 0:
+            return self.h["weight"] * sum(differences)
+        beyond = self.h["weight"] * sum(each - self.h["gap"] for each in differences)
+        multiplier = self.log_multiplier.exp().clamp(0, 1e6)[0]
+        self.step(self.multiplier_opt, -0.5 * multiplier * beyond.detach())
+        return multiplier.detach() * beyond
 
     def update(self, batch, noise):
         n, act = self.h["n_actions"], batch.action.shape[-1]
-        single, now, following, targets = noise["update"].split([1, n, n, n], dim=1)
+        backup = n if self.h["max_backup"] else 1
+        single, now, following, targets = noise["update"].split([1, n, n, backup], dim=1)
         with torch.no_grad():
             best = []
-            for i in range(n):
+            for i in range(backup):
                 action, _ = self.sample(self.normal(batch.next_obs), targets[:, i])
                 best.append(torch.min(*self.q(self.targets, batch.next_obs, action)))
             y = self.y(batch, torch.stack(best).amax(0))

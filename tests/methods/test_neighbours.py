@@ -15,6 +15,7 @@ from o2okit.methods.neighbours import (
     state_distances,
     state_entropy,
 )
+from o2okit.methods.qcse import VCSE_CODE
 
 A = ([[0], [1], [3], [7], [8]], [0, 2, 1, 5, 4.5])
 B = ([[0, 0], [1, 0], [0, 2], [3, 3], [4, 3], [3, 5]], [0, 0.5, 3, 1, 6, 5])
@@ -35,7 +36,7 @@ def estimate(states, condition, k, *, default=False, count_self=False, **how):
     return [each[0].tolist() for each in (found.radius, found.count, bonus)]
 
 
-CODE = {"self_inclusive": True, "count_self": True}
+CODE = {key: VCSE_CODE[key] for key in ("self_inclusive", "count_self")}
 CASES = {
     "A raw, k=1": (
         A,
@@ -220,9 +221,15 @@ def test_state_entropy():
         assert state_entropy(np.array(states, float), k) == expected
     with pytest.raises(UserError, match="needs more than 5 states; there are 5"):
         state_entropy(np.zeros((5, 2)), 5)
-    rng = np.random.default_rng(0)
-    found = state_entropy(rng.standard_normal((5000, 3)), 5).entropy
-    assert found + np.log(5) - digamma(5) == pytest.approx(1.5 * np.log(2 * np.pi * np.e), abs=0.05)
+
+
+@pytest.mark.parametrize(("k", "less"), [(1, 0.577), (3, 0.176), (5, 0.103)])
+def test_state_entropy_reads_too_low_for_few_neighbours(k, less):
+    """specs/qcse.md 6: by log k - ψ(k)."""
+    states = np.random.default_rng(0).standard_normal((5000, 3))
+    exact = 1.5 * np.log(2 * np.pi * np.e)
+    assert np.log(k) - digamma(k) == pytest.approx(less, abs=5e-4)
+    assert exact - state_entropy(states, k).entropy == pytest.approx(less, abs=0.05)
 
 
 @pytest.mark.parametrize("spread", [1, 100])
@@ -236,3 +243,14 @@ def test_the_saturation_warning(spread):
     scaled = np.tanh(estimate(states.tolist(), q.tolist(), 25, default=True)[2])
     assert scaled.mean() == pytest.approx(0.08, abs=0.1)
     assert scaled.std() == pytest.approx(0.29, abs=0.1)
+
+
+def test_of_many_dimensions_the_scaled_states_say_nothing():
+    """The same with Ant's 111: every ε is a distance in Q, so that n = k - 1."""
+    rng = np.random.default_rng(0)
+    states, q = rng.standard_normal((128, 111)), rng.standard_normal(128)
+    radius, count, _ = estimate(states.tolist(), q.tolist(), 25, default=True)
+    z = (q - q.mean()) / np.sqrt(q.var() + 1e-5)
+    distances = np.sort(np.abs(z[:, None] - z), axis=1)
+    assert radius == pytest.approx(distances[:, 25], abs=1e-5)  # the first is the row itself
+    assert count == [24] * 128

@@ -8,6 +8,7 @@ from scipy.special import digamma
 
 from o2okit.errors import UserError
 from o2okit.methods import METHODS
+from o2okit.methods.qcse import VCSE_CODE
 from o2okit.tasks import task
 from o2okit.training import RunSpec
 from o2okit.training.cohort import Cohort
@@ -21,11 +22,18 @@ def data():
 
 
 def cohort(
-    data, method="qcse", backbone="td3+bc", replay="half", steps=STEPS, seeds=(0, 1), **hyper
+    data,
+    method="qcse",
+    backbone="td3+bc",
+    replay="half",
+    steps=STEPS,
+    seeds=(0, 1),
+    settings=None,
+    **hyper,
 ) -> Cohort:
     """Two runs that have made ``steps`` steps; lists give each run its own value."""
-    small = hosts.SMALL | hosts.FEW.get(backbone, {})
-    near = {} if method in ("const", "vae-bonus") else {"size": M, "k": 3}
+    small = hosts.SMALL | hosts.FEW.get(backbone, {}) | (settings or {})
+    near = {} if method in ("const", "vae-bonus", "rnd-bonus") else {"size": M, "k": 3}
     own = {"start": START} | near | hyper
     specs = [
         RunSpec(
@@ -55,7 +63,7 @@ def draw(made: Cohort):
 
 def by_hand(made: Cohort, batch, k: int, run: int, lam: float = 1.0) -> dict[int, float]:
     """λ tanh(b) of the own rows of a minibatch, row by row, in NumPy (specs/qcse.md 2)."""
-    method, agent = made.method, made.agent
+    method, agent, h = made.method, made.agent, made.method.hyper
     places = method.places[run].tolist()
     base = int(made.replay._base[run])
     own = [i for i, place in enumerate(places) if place >= made.replay.offline]
@@ -70,23 +78,39 @@ def by_hand(made: Cohort, batch, k: int, run: int, lam: float = 1.0) -> dict[int
     stored = agent.prepare(made.replay.take(torch.tensor([rows] * 2)))  # the run's own base matters
     s = stored.obs[run].numpy() / made.task.obs_size
     q = agent.q(agent.critic, stored.obs, stored.action).amin(1)[run].detach().numpy().astype(float)
-    q = (q - q.mean()) / np.sqrt(q.var() + 1e-5)
+    if h.q_norm:
+        q = (q - q.mean()) / np.sqrt(q.var() + 1e-5)
     bonus = {}
     for i in own:
         me = rows.index(places[i])
         others = [j for j in range(len(rows)) if j != me]
         ds = {j: np.linalg.norm(s[me] - s[j]) for j in others}
         dq = {j: abs(q[me] - q[j]) for j in others}
-        radius = sorted(max(ds[j], dq[j]) for j in others)[k - 1]
-        n = sum(dq[j] < radius for j in others)
+        first = [0.0] if h.self_inclusive else []
+        radius = sorted(first + [max(ds[j], dq[j]) for j in others])[k - 1]
+        if not h.joint:
+            radius = max(sorted(d.values())[k - 1] for d in (ds, dq))
+        n = sum(dq[j] < radius for j in others) + h.count_self
         b = digamma(n + 1) / made.task.obs_size + np.log(2 * radius + 1e-5)
         bonus[i] = lam * np.tanh(b)
     return bonus
 
 
-@pytest.mark.parametrize("replay", ["half", "mixed", "online"])
-def test_own_rows_get_the_bonus_and_the_datasets_keep_their_rewards(data, replay):
-    made = cohort(data, replay=replay, k=[3, 5], weight=[1.0, 0.5])
+@pytest.mark.parametrize(
+    ("replay", "switches"),
+    [
+        ("half", {}),
+        ("mixed", {}),
+        ("online", {}),
+        ("half", {"joint": False}),
+        ("half", {"self_inclusive": True}),
+        ("half", {"count_self": True}),
+        ("half", {"q_norm": False}),
+        ("half", VCSE_CODE),
+    ],
+)
+def test_own_rows_get_the_bonus_and_the_datasets_keep_their_rewards(data, replay, switches):
+    made = cohort(data, replay=replay, k=[3, 5], weight=[1.0, 0.5], **switches)
     batch, reward = draw(made)
     for run, (k, lam) in enumerate(((3, 1.0), (5, 0.5))):
         expected = by_hand(made, batch, k, run, lam)
@@ -96,6 +120,35 @@ def test_own_rows_get_the_bonus_and_the_datasets_keep_their_rewards(data, replay
         for i, value in expected.items():
             assert added[i].item() == pytest.approx(value, abs=2e-4)
     assert not reward.requires_grad
+
+
+def test_the_bonus_is_added_to_scaled_rewards_and_to_terminal_rows_but_not_to_returns(data):
+    """specs/qcse.md 2, bootstrapping. Cal-QL bounds its Q from below by the returns of its episodes."""
+    settings = {"reward_scale": 10.0, "reward_bias": -5.0, "batch_size": 64}
+    made = cohort(data, backbone="cal-ql", settings=settings)
+    batch, reward = draw(made)
+    stored = made.replay.take(made.method.places)
+    assert torch.allclose(batch.reward, 10 * stored.reward - 5)
+    ended = 0
+    for run in range(2):
+        added = (reward - batch.reward)[run]
+        for i, value in by_hand(made, batch, 3, run).items():
+            assert added[i].item() == pytest.approx(value, abs=2e-4)
+            ended += int(batch.terminated[run, i])
+    assert ended
+    known = 0
+    for run in range(2):
+        own = made.replay.take(torch.arange(STEPS)[None].expand(2, -1) + made.replay._base[:, None])
+        reward, last = own.reward[run].tolist(), own.terminated[run].tolist()
+        for start in range(STEPS):
+            if end := next((i for i in range(start, STEPS) if last[i]), 0):
+                expected = sum(
+                    0.99**power * (10 * reward[i] - 5)
+                    for power, i in enumerate(range(start, end + 1))
+                )
+                assert own.mc_return[run, start].item() == pytest.approx(expected, rel=1e-4)
+                known += 1
+    assert known > STEPS
 
 
 def test_metrics_say_what_the_bonus_is(data):
@@ -115,7 +168,7 @@ def test_metrics_say_what_the_bonus_is(data):
     assert ((log["by_condition_mean"] >= 0) & (log["by_condition_mean"] <= 1)).all()
 
 
-def test_the_reference_set_has_m_rows_and_no_row_twice(data):
+def test_of_the_m_rows_of_the_reference_set_none_counts_twice(data):
     for replay, kind in (("half", {}), ("mixed", {}), ("mixed", {"reference": "buffer"})):
         made = cohort(data, replay=replay, steps=STEPS, **kind)
         batch, _ = draw(made)
@@ -245,6 +298,16 @@ def test_vcse_is_conditioned_on_the_states_value(data):
         assert torch.equal(made.method.condition(rows, batch), expected)
 
 
+@pytest.mark.parametrize("kind", ["target", "extrinsic"])
+def test_vcse_may_take_other_critics(data, kind):
+    made = cohort(data, method="vcse", cond_net=kind)
+    batch, _ = draw(made)
+    rows = made.method.look(batch)
+    critic = made.agent.target_critic if kind == "target" else made.method.critic
+    expected = made.agent.q(critic, rows.obs, made.agent.policy.mode(rows.obs)).amin(1)
+    assert torch.equal(made.method.condition(rows, batch), expected)
+
+
 def test_qcse_may_look_at_the_policys_action(data):
     made = cohort(data, cond_action="policy")
     batch, _ = draw(made)
@@ -264,6 +327,32 @@ def test_state_entropy_looks_at_states_alone(data):
         distances = [np.linalg.norm(s[i] - s[j]) for j in range(len(s)) if rows.pairs[0, i, j]]
         expected = np.tanh(np.log1p(sorted(distances)[2]))
         assert added[place].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_rnd_pays_own_rows_for_what_its_predictor_has_not_learnt(data):
+    """tanh(e / std e), e over all own rows seen since ``start``; before, the predictor rests."""
+    made, fresh = (cohort(data, "rnd-bonus", start=STEPS + 1, steps=n) for n in (STEPS, 0))
+    predictor, frozen = made.method.distillation.predictor, made.method.distillation.frozen
+    batch, reward = draw(made)
+    made.method.extra_updates(batch)
+    assert torch.equal(reward, batch.reward)
+    assert torch.equal(predictor.flat, fresh.method.distillation.predictor.flat)
+    made.interact()
+    half, seen = hosts.B // 2, []
+    for made.step in range(STEPS, STEPS + 3):
+        made.method.draws = made.streams.at(made.step)
+        batch = made.agent.prepare(made.method.sample(made.replay))
+        obs = batch.next_obs[:, half:].clamp(-5, 5)
+        error = (predictor(obs) - frozen(obs)).square().sum(-1).detach().numpy()
+        seen.append(error)
+        added = (made.method.reward(batch) - batch.reward).numpy()
+        assert (added[:, :half] == 0).all()
+        for run in range(2):
+            spread = np.concatenate([each[run] for each in seen]).std()
+            assert added[run, half:] == pytest.approx(np.tanh(error[run] / spread), abs=1e-5)
+        before = predictor.flat.clone()
+        made.method.extra_updates(batch)
+        assert not torch.equal(predictor.flat, before)
 
 
 def test_the_control_pays_lambda_for_every_own_row(data):
@@ -318,12 +407,19 @@ def test_k_goes_with_the_task():
     assert list(k.values()) == [20, 10, 15, 25, 15]
 
 
-def test_misspelt_choices_are_refused():
-    with pytest.raises(UserError, match=r"cond_net 'onlin'\. Did you mean 'online'"):
+@pytest.mark.parametrize(
+    ("method", "choice", "message"),
+    [
+        ("qcse", {"cond_net": "onlin"}, r"cond_net 'onlin'\. Did you mean 'online'"),
+        ("vcse", {"cond_action": "policy"}, r"cond_action 'policy'.*stored"),
+    ],
+)
+def test_choices_that_there_are_not_are_refused(method, choice, message):
+    with pytest.raises(UserError, match=message):
         RunSpec(
             *("hopper", "td3+bc", "online", 1_000, 0),
-            method="qcse",
-            method_hyper={"cond_net": "onlin"},
+            method=method,
+            method_hyper=choice,
             replay="online",
         )
 

@@ -74,6 +74,14 @@ def test_dataset_files_are_d4rls(d4rl):
         ("halfcheetah-random-v2", -288.79712, -0.0694),
         ("antmaze-umaze-v2", 0.25, 25.0),
         ("pen-binary-v0", 0.25, 25.0),
+        # specs/qcse.md 6
+        ("halfcheetah-medium-v2", 6000, 50.5847),
+        ("hopper-medium-v2", 3000, 92.8009),
+        ("walker2d-medium-v2", 4000, 87.0977),
+        ("ant-medium-v2", 5000, 126.6402),
+        ("antmaze-large-diverse-v2", 0.9, 90.0),
+        ("pen-cloned-v1", 2000, 63.8716),
+        ("relocate-expert-v1", 100, 2.5099),
     ],
 )
 def test_scores(name, value, score):

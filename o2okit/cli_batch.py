@@ -42,7 +42,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="pack finished runs, to draw their figures elsewhere",
         description="Packs the finished runs of sections, or of the whole run store, into a zip file: what "
         "they were, what they measured and with what. `o2okit restore` puts them into another run store, and "
-        "the sections' figures, tables and verdicts are made from there.",
+        "the sections' tables, verdicts and figures are made from there; a few figures look into agents.",
     )
     command.add_argument("file", type=Path, help="the zip file to write")
     _add_sections(command)
@@ -50,7 +50,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--agents",
         action="store_true",
-        help="also what each run has learnt, megabytes per run: others can then continue with it",
+        help="also what each run has learnt, megabytes per run: others can look at it and continue with it",
     )
     command.set_defaults(command=_archive)
 

@@ -274,6 +274,17 @@ def test_status_tells_finished_diverged_running_and_interrupted_runs_apart(capsy
     assert "e  toy-maze dqn rnd online, seed 4: running at 0 of 20,000" in out
 
 
+def test_status_of_a_store_that_can_only_be_read(capsys, home, monkeypatch):
+    run_folder(home / "runs", "d")
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert main(["status"]) == 0
+    assert "1 interrupted" in capsys.readouterr().out
+
+
 def test_status_does_not_stumble_over_a_file_that_is_replaced_meanwhile(capsys, home, monkeypatch):
     folder = run_folder(home / "runs", "a", diverged=False)
     (folder / "gone").touch()

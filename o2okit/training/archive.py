@@ -1,7 +1,7 @@
 """Finished runs in one file: what they were and what they measured, without what they learnt.
 
-Figures, tables and verdicts need no more. An archive moves results to another machine, and lets several
-machines, or several days, share the work of one section.
+Tables, verdicts and most figures need no more; those that look into agents or their transitions do. An
+archive moves results to another machine, and lets several machines, or several days, share a section's work.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from o2okit.training.store import (
 )
 
 RECORDS = ("spec.json", "environment.json", *(f"{table}.csv" for table in TABLES), RESULT)
-MEMBER = re.compile(rf"([0-9a-f]{{16}})/({'|'.join(map(re.escape, (*RECORDS, CHECKPOINT)))})")
+SNAPSHOT = r"snapshots/\d{8}\.safetensors"
+MEMBER = re.compile(
+    rf"([0-9a-f]{{16}})/({'|'.join(map(re.escape, (*RECORDS, CHECKPOINT)))}|{SNAPSHOT})"
+)
 # A zip file that is cut off, has flipped bits, is encrypted, or is packed in a way that Python can't unpack.
 UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 STAMP = (1980, 1, 1, 0, 0, 0)  # of every member: equal runs make equal files
@@ -40,8 +43,8 @@ def write_archive(path: Path, runs: Iterable[RunFolder], *, agents: bool = False
     Args:
         path: of the file; what is there is replaced.
         runs: of a store.
-        agents: whether the last state of each is packed, too, megabytes per run: others can then continue
-            with their agents.
+        agents: whether the last state of each is packed, too, and its snapshots, megabytes per run: others
+            can then continue with their agents.
 
     Returns:
         How many runs.
@@ -59,8 +62,13 @@ def write_archive(path: Path, runs: Iterable[RunFolder], *, agents: bool = False
             zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
         ):
             for run in finished:
-                for name in (*RECORDS, *((CHECKPOINT,) if agents else ())):
-                    if (file := run.path / name).is_file():  # one without metrics has no such table
+                files = [run.path / name for name in RECORDS]
+                if agents:
+                    kept = sorted(run.path.glob("snapshots/*.safetensors"))
+                    files += [*kept, run.path / CHECKPOINT]
+                for file in files:
+                    if file.is_file():  # one without metrics has no such table
+                        name = file.relative_to(run.path).as_posix()
                         member = zipfile.ZipInfo(f"{run.path.name}/{name}", STAMP)
                         archive.writestr(member, file.read_bytes(), zipfile.ZIP_DEFLATED)
     except OSError as error:

@@ -293,6 +293,16 @@ def make_ladder(
 def training_run(
     environment: str, steps: int | None = None, folder: Path | str | None = None
 ) -> Run:
-    """The training run, finished or not: in ``folder``, else in the store."""
+    """The training run, finished or not: in ``folder``, else in the store.
+
+    Raises ``UserError`` for a folder that holds no run of the environment.
+    """
     spec = training(environment, steps)
-    return Run(spec, RunFolder(Path(folder)) if folder else RunStore().folder(spec))
+    if not folder:
+        return Run(spec, RunStore().folder(spec))
+    found = RunFolder(Path(folder))
+    if not (found.path / "spec.json").is_file():
+        raise UserError(f"{folder} is no run's folder: it has no spec.json.")
+    if (task := found.spec()["task"]) != environment:
+        raise UserError(f"{folder} holds a run of {task!r}, not of {environment!r}.")
+    return Run(spec, found)

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from o2okit.backbones.settings import settings
 from o2okit.data import Batch, Dataset, Replay, sources
 from o2okit.data.dataset import FIELDS
+from o2okit.errors import UserError
 from o2okit.files import replacing
 from o2okit.streams import Streams
 from o2okit.tasks import Key, Task
@@ -53,13 +54,17 @@ def behaviour(task: str, steps: int, seed: int = 0) -> RunSpec:
     )
 
 
+def file(spec: RunSpec, rows: int) -> Path:
+    """Where ``dataset`` keeps what a behaviour run plays."""
+    return sources.kit_folder() / f"kit-{spec.task}-{rows}-{spec.id}.safetensors"
+
+
 def dataset(run: Run, rows: int) -> Dataset:
     """``rows`` transitions by the checkpoints of a behaviour run; played once, then read from the disk.
 
     Raises ``UserError`` where the run has no checkpoints, or the file can't be written.
     """
-    task = find_task(run.spec.task)
-    path = sources.kit_folder() / f"kit-{task.name}-{rows}-{run.spec.id}.safetensors"
+    task, path = find_task(run.spec.task), file(run.spec, rows)
     if not path.is_file():
         _write(path, *_collect(run, task, rows))
     return _read(path, task)
@@ -67,7 +72,7 @@ def dataset(run: Run, rows: int) -> Dataset:
 
 def _collect(run: Run, task: Task, rows: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The fields of a dataset and its provenance."""
-    steps, parts, images, played = run.snapshots(), [], 0, []
+    steps, parts, images, played = run.checkpoints(), [], 0, []
     ends = np.rint(np.linspace(0, rows, len(steps) + 1)).astype(int)
     progress = Progress(f"kit dataset {task.name}", rows)
     for number, step in enumerate(steps):
@@ -120,13 +125,24 @@ def _play(run: Run, task: Task, step: int, rows: int) -> tuple[dict[str, Tensor]
 
 
 def _write(path: Path, fields: dict[str, Tensor], about: dict[str, Any]) -> None:
-    with replacing(path) as beside:
-        save_file(fields, beside, metadata={"provenance": json.dumps(about)})
+    try:
+        with replacing(path) as beside:
+            save_file(fields, beside, metadata={"provenance": json.dumps(about)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"could not write {path}: {getattr(error, 'strerror', None) or error}. Free space or mend the "
+            "permissions; O2OKIT_DATA_DIR moves the folder of datasets."
+        ) from error
 
 
 def _read(path: Path, task: Task) -> Dataset:
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in (*FIELDS, "frames")}
-        about = json.loads(file.metadata()["provenance"])
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            arrays = {name: stored.get_tensor(name) for name in (*FIELDS, "frames")}
+            about = json.loads(stored.metadata()["provenance"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} can't be read ({error}). Delete it: it is played again."
+        ) from error
     name = f"kit-{task.name}-{len(arrays['rewards'])}"
     return Dataset(task.name, name, "kit", provenance=about, **arrays)

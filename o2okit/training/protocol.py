@@ -12,7 +12,7 @@ from typing import Any
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import settings
 from o2okit.data import Dataset
-from o2okit.errors import UserError
+from o2okit.errors import UserError, unknown
 from o2okit.methods import METHODS
 from o2okit.tasks import environment_of
 from o2okit.tasks import task as find_task
@@ -33,7 +33,7 @@ def offline(
 
     Raises ``UserError`` as ``RunSpec`` does.
     """
-    given = BACKBONES[backbone].paced(steps) | dict(hyper or {})
+    given = _known("backbone", backbone, BACKBONES).paced(steps) | dict(hyper or {})
     own = settings(backbone, find_task(task), data, given)
     return RunSpec(task, backbone, "offline", steps, seed, hyper=own, dataset=data, **run)
 
@@ -68,18 +68,19 @@ def online(
         UserError: as ``RunSpec``.
     """
     backbone = backbone or start.backbone
-    drawn = replay or METHODS[method].replay or BACKBONES[backbone].replay
-    has = {each.name for each in fields(BACKBONES[backbone].Hyperparameters)}
+    agent, changes = _known("backbone", backbone, BACKBONES), _known("method", method, METHODS)
+    drawn = replay or changes.replay or agent.replay
+    has = {each.name for each in fields(agent.Hyperparameters)}
     kept = {name: value for name, value in start.hyper.items() if name in has}
-    own = METHODS[method].settings(find_task(start.task), steps)
-    unread = drawn == "online" and not METHODS[method].needs_dataset
+    own = changes.settings(find_task(start.task), steps)
+    unread = drawn == "online" and not changes.needs_dataset
     return RunSpec(
         start.task,
         backbone,
         "online",
         steps,
         start.seed,
-        hyper=kept | dict(BACKBONES[backbone].fine_tuning) | dict(hyper or {}),
+        hyper=kept | dict(agent.fine_tuning) | dict(hyper or {}),
         method=method,
         method_hyper=own | dict(method_hyper or {}),
         dataset=None if unread else start.dataset,
@@ -112,8 +113,9 @@ def scratch(
     Raises:
         UserError: as ``RunSpec``.
     """
+    agent = _known("backbone", backbone, BACKBONES)
     if data is None:
-        if BACKBONES[backbone].imitates:
+        if agent.imitates:
             raise UserError(
                 f"{backbone!r} imitates: from scratch there is nothing but its own actions. Take a backbone "
                 "that learns from rewards, such as 'sac'."
@@ -131,3 +133,9 @@ def scratch(
         learning_starts=random_steps,
         **run,
     )
+
+
+def _known(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        raise unknown(kind, name, table)
+    return table[name]

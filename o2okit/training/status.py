@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from o2okit.training.store import RunFolder, RunStore
+from o2okit.training.store import RunFolder, RunStore, StoreError
 
 
 def summary(store: RunStore | None = None) -> str:
@@ -59,7 +59,10 @@ def _bytes(store: RunStore) -> int:
 def _state(folder: RunFolder) -> str:
     if folder.finished:
         return "diverged" if folder.result()["diverged"] else "finished"
-    lock = folder.try_lock()
+    try:
+        lock = folder.try_lock()
+    except StoreError:  # a store that can only be read: nobody trains in it
+        return "interrupted"
     if lock is None:
         return "running"
     lock.release()

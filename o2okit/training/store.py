@@ -175,7 +175,7 @@ class RunFolder:
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 f"{file} can't be read ({error}). Delete the folder {self.path} to train this run "
-                "afresh; no other run depends on the file."
+                "afresh; those that have started from it stay as they are."
             ) from error
 
     # --- one process at a time --------------------------------------------------------------------

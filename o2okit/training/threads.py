@@ -22,6 +22,7 @@ class Threads:
         self.most = torch.get_num_threads()
         self.active = device.type == "cpu" and self.most > 1
         self._began = self._single = 0.0
+        self._steps = 0
 
     def __enter__(self) -> Threads:
         return self
@@ -29,9 +30,10 @@ class Threads:
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self.most)
 
-    def tick(self, step: int) -> None:
-        """To be called before every step."""
-        place = step % PERIOD
+    def tick(self) -> None:
+        """To be called before every step; the first ones are timed, wherever a run goes on from."""
+        place = self._steps % PERIOD
+        self._steps += 1
         if not self.active or place > 2 * SAMPLE:
             return
         now = time.perf_counter()

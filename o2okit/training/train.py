@@ -82,6 +82,15 @@ class Run:
         """The steps of the kept copies of the agent."""
         return [int(file.stem) for file in sorted(self.folder.path.glob("snapshots/*.safetensors"))]
 
+    def checkpoints(self) -> list[int]:
+        """As ``snapshots``. Raises ``UserError`` where there are none: what they are for needs them."""
+        if found := self.snapshots():
+            return found
+        raise UserError(
+            f"the run {self.spec.id} has no snapshots here; it came from an archive without agents. Delete "
+            f"the folder {self.folder.path} to train it anew."
+        )
+
     def agent(self, step: int | None = None) -> Any:
         """The run's agent on the CPU, a cohort of one: its last state, or the snapshot at ``step``."""
         if step is not None and step not in self.snapshots():
@@ -239,6 +248,7 @@ def _train_cohort(
     first, folders = specs[0], [store.folder(spec) for spec in specs]
     for spec, folder in zip(specs, folders, strict=True):
         if not folder.has_agent and (shorter := store.shorter(spec)) is not None:
+            (folder.path / RESULT).unlink(missing_ok=True)  # no kill may leave it beside that state
             folder.begin_as(shorter)
     cohort = Cohort(specs, device)
     saved = [folder.load_tensors("checkpoint") for folder in folders]
@@ -267,7 +277,7 @@ def _train_cohort(
     last, cost = time.monotonic(), 0.0
     with Threads(device) as threads:
         while cohort.step < first.steps:
-            threads.tick(cohort.step)
+            threads.tick()
             cohort.advance()
             done = cohort.step == first.steps
             if cohort.step % first.eval_every == 0 or done:

@@ -73,6 +73,18 @@ def test_without_the_emulator_games_are_left_out(folder, monkeypatch):
         o2okit.study("gde/atari", profile="paper", tasks=["atari-pong"])
 
 
+def test_a_file_that_is_damaged_or_cannot_be_written_is_named(played, monkeypatch, tmp_path):
+    run, _ = played
+    file = game_data.file(run.spec, 10)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(o2okit.UserError, match=r"can't be read.*Delete it"):
+        game_data.dataset(run, 10)
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("O2OKIT_DATA_DIR", str(tmp_path / "taken"))
+    with pytest.raises(o2okit.UserError, match=r"could not write .*O2OKIT_DATA_DIR"):
+        game_data.dataset(run, 10)
+
+
 @pytest.mark.parametrize(("task", "unit"), [("toy-maze", "return"), ("hopper", "normalised score")])
 def test_an_axis_says_whether_scores_are_normalised(task, unit):
     rows = [(task, "GDE", 0, step, -70.0) for step in (0, 10)]

@@ -121,6 +121,10 @@ def test_the_checkpoint_dataset_is_collected_by_trained_agents(tmp_path, monkeyp
     monkeypatch.setenv("O2OKIT_RUNS", str(tmp_path))
     study = o2okit.study("gde/toy_maze", profile="smoke", dataset="checkpoints")
     behaviour = study.behaviour()
+    study.building = False  # planning trains nothing
+    assert {spec.id for spec in behaviour} < {spec.id for spec in study.specs()}
+    assert not any(RunStore().folder(spec).finished for spec in behaviour)
+    study = o2okit.study("gde/toy_maze", profile="smoke", dataset="checkpoints")
     assert [(spec.method, spec.seed) for spec in behaviour] == [
         ("naive", 0),
         ("naive", 1),

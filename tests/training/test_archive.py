@@ -101,6 +101,28 @@ def test_with_their_agents_runs_are_continued_as_they_are(home, tmp_path, elsewh
     assert files_of(elsewhere) == files_of(home[0])
 
 
+def test_snapshots_go_with_the_agents_and_whoever_needs_them_says_so(tmp_path, elsewhere):
+    behaviour = RunSpec(
+        *("toy-maze", "dqn", "online", 60, 0),
+        replay="online",
+        learning_starts=10,
+        eval_every=60,
+        snapshot_every=20,
+    )
+    (run,) = train([behaviour], store=RunStore(tmp_path / "home"), device="cpu")
+    for agents, kept in ((False, []), (True, [20, 40, 60])):
+        write_archive(tmp_path / "runs.zip", [run.folder], agents=agents)
+        there = RunStore(tmp_path / f"agents {agents}")
+        restore(tmp_path / "runs.zip", there)
+        found = Run(behaviour, there.folder(behaviour))
+        assert found.snapshots() == kept
+        if agents:
+            assert found.checkpoints() == kept
+        else:
+            with pytest.raises(UserError, match="came from an archive without agents"):
+                found.checkpoints()
+
+
 def test_what_the_store_has_begun_stays(home, tmp_path, elsewhere):
     file = pack(home, tmp_path)
     begun, running = (elsewhere.folder(run.spec) for run in home[1])

@@ -1,5 +1,7 @@
 """From a real (short) SAC run to a ladder of shipped policies."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -121,9 +123,18 @@ def test_the_rungs_rise_and_hold_every_role():
 
 
 def test_a_training_without_snapshots_is_named(run, tmp_path):
+    shutil.copy(run.folder.path / "spec.json", tmp_path)
     empty = behaviour.training_run("hopper", 2_000, tmp_path)
     with pytest.raises(UserError, match="no snapshots yet"):
         behaviour.make_ladder(empty, {})
+
+
+def test_another_robots_run_is_no_ladder(run, tmp_path):
+    assert behaviour.training_run("hopper", folder=run.folder.path).snapshots() == [40, 80, 120]
+    with pytest.raises(UserError, match="holds a run of 'hopper', not of 'walker2d'"):
+        behaviour.training_run("walker2d", folder=run.folder.path)
+    with pytest.raises(UserError, match="no run's folder"):
+        behaviour.training_run("walker2d", folder=tmp_path / "typo")
 
 
 def test_the_controller_is_the_best_snapshot_if_it_covers_enough_hops(tmp_path, monkeypatch):

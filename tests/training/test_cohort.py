@@ -233,8 +233,8 @@ def test_threads_are_chosen_by_the_clock(monkeypatch):
     for one, many, wanted in ((1.0, 0.6, 4), (1.0, 8.0, 1)):
         asked.clear()
         with threads.Threads(torch.device("cpu")) as chooser:
-            for step in range(threads.PERIOD):
-                chooser.tick(step)
+            for _ in range(threads.PERIOD):
+                chooser.tick()
                 now[0] += one if asked[-1] == 1 else many
         assert asked == [1, 4, wanted, 4]  # timed, timed, chosen, restored
 

@@ -230,3 +230,16 @@ def test_a_cohort_shares_all_but_seeds_and_per_run_values():
 def test_mistakes_are_refused_with_what_is_allowed(changes, message):
     with pytest.raises(UserError, match=message):
         spec(**changes)
+
+
+def test_misspelt_names_are_refused_wherever_runs_are_described():
+    start = RunSpec("toy-maze", "cql-discrete", "offline", 10, 0, dataset=DATA)
+    for call in (
+        lambda: protocol.offline("toy-maze", "cql-discret", DATA, 10, 0),
+        lambda: protocol.online(start, "naive", 10, backbone="cql-discret"),
+        lambda: protocol.scratch("toy-maze", "cql-discret", 10, 0, random_steps=1),
+    ):
+        with pytest.raises(UserError, match=r"unknown backbone 'cql-discret'\. Did you mean"):
+            call()
+    with pytest.raises(UserError, match="unknown method 'gdee'"):
+        protocol.online(start, "gdee", 10)

@@ -91,6 +91,35 @@ def test_what_goes_on_has_the_snapshots_of_before(tmp_path):
         assert run.agent(100).state()
 
 
+def test_killed_while_it_takes_over_a_shorter_one_it_is_not_finished(tmp_path, monkeypatch):
+    """Restored from an archive it has its result and no agent: what is missing comes from a shorter run."""
+    store = RunStore(tmp_path)
+    longer = train(offline(200), store=store, device="cpu")
+    train(offline(100), store=store, device="cpu")
+    for run in longer:
+        (run.folder.path / "checkpoint.safetensors").unlink()
+        assert run.folder.finished
+    start = longer[0].spec
+    online = RunSpec(
+        *("toy-maze", "cql-discrete", "online", 50, 0),
+        dataset=DATA,
+        replay="mixed",
+        start=start,
+        eval_every=50,
+    )
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Cohort", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train([online], store=store, device="cpu")
+    assert not store.folder(start).finished
+    train([online], store=store, device="cpu")
+    assert store.folder(start).checkpoint_step() == 200
+
+
 def test_another_run_that_is_damaged_stops_nobody(tmp_path):
     store = RunStore(tmp_path)
     for short in train(offline(100), store=store, device="cpu"):

@@ -19,7 +19,7 @@ replicate: $(READY)  ## train what is missing, draw the figures, write the repor
 	@$(BIN)/o2okit report
 	@echo
 	@echo "figure:  figures/gde/figure_2c.png (2a, 2b and 2_loss beside it; PDF too)"
-	@echo "cell:    figures/cells/hopper-medium-v2.iql.naive.png"
+	@echo "cell:    figures/cells/hopper-medium-v2.iql.naive.offline_steps-3000_steps-1500_eval_every-500.png"
 	@echo "table:   figures/gde/toy_maze_table.csv"
 	@echo "report:  figures/REPORT.md"
 

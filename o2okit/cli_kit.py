@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from o2okit.result import Result
 
 
+OWN = {  # what a cell's options are where nobody says otherwise
+    "eval_every": None,
+    "replay": None,
+    "updates_per_step": 1,
+    "ant_obs": 111,
+    "source": "auto",
+    "hyper": {},
+    "method_hyper": {},
+}
+
+
 def add_data_commands(actions: argparse._SubParsersAction) -> None:
     """Adds what makes data to ``o2okit data``."""
     command = actions.add_parser("build", help="roll a kit dataset out")
@@ -148,7 +159,7 @@ def _pretrain(args: argparse.Namespace) -> int:
     from o2okit import experiment
 
     result = experiment.pretrain(args.task, args.backbone, steps=args.steps, **_common(args))
-    return _write(result, f"{args.task}.{'-'.join(args.backbone)}.offline")
+    return _write(result, args, args.task, "-".join(args.backbone), "offline")
 
 
 def _finetune(args: argparse.Namespace) -> int:
@@ -166,7 +177,7 @@ def _finetune(args: argparse.Namespace) -> int:
         updates_per_step=args.updates_per_step,
         **_common(args),
     )
-    return _write(result, f"{args.task}.{args.backbone}.{args.method}")
+    return _write(result, args, args.task, args.backbone, args.method)
 
 
 def _scratch(args: argparse.Namespace) -> int:
@@ -179,7 +190,7 @@ def _scratch(args: argparse.Namespace) -> int:
         updates_per_step=args.updates_per_step,
         **_common(args),
     )
-    return _write(result, f"{result.task}.{'-'.join(args.backbone)}.scratch")
+    return _write(result, args, result.task, "-".join(args.backbone), "scratch")
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:
@@ -190,9 +201,25 @@ def _common(args: argparse.Namespace) -> dict[str, Any]:
     return given | {"hyper": typed(args.hyper, "--hyper")}
 
 
-def _write(result: Result, name: str) -> int:
+def _write(result: Result, args: argparse.Namespace, *names: str) -> int:
+    """Draws a cell. What differs from the profile's own amounts is part of its files' names."""
     from o2okit import paths
+    from o2okit.papers.gde.entries import AMOUNTS
+    from o2okit.report.artefacts import variant
+    from o2okit.tasks import task as find_task
 
+    amounts = AMOUNTS[result.profile]
+    family = find_task(result.task).family
+    steps, every = amounts.online_steps, amounts.evaluations[family][0]
+    if names[-1] == "offline":
+        steps, every = amounts.offline_steps, amounts.offline_evaluations[family][0]
+    own = {"offline_steps": amounts.offline_steps, "steps": steps, "seeds": amounts.seeds, **OWN}
+    if not hasattr(args, "offline_steps"):  # of a fine-tuning it is also the pre-training's
+        own["eval_every"] = every
+    given = {name: getattr(args, name, None) or value for name, value in own.items()}
+    given |= {name: dict(given[name]) for name in ("hyper", "method_hyper")}
+    profile = result.profile if result.profile == "paper" else ""
+    name = ".".join(part for part in (*names, variant(given, own), profile) if part)
     files = result.save(paths.figures(result.profile) / "cells", name)
     print(result.label())
     print(result.summary("final", "last-10").round(1).to_string(index=False))

@@ -111,9 +111,9 @@ def finetune(
     backbones = _names("backbone", backbone, BACKBONES)
     methods = _names("method", method, METHODS)
     kind = {"eval_every": eval_every, "ant_obs": ant_obs}
-    every, episodes = amounts.evaluations[find_task(task).family]
 
     def specs(data: Dataset) -> list[RunSpec]:
+        every, episodes = amounts.evaluations[find_task(task).family]
         offline = _offline(task, backbones, data, profile, seeds, offline_steps, hyper, **kind)
         online = [
             protocol.online(

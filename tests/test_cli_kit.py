@@ -28,10 +28,21 @@ def test_finetune_prints_the_scores_and_leaves_the_files(tmp_path, capsys):
     assert "offline" in out
     folder = tmp_path / "runs" / "smoke-figures" / "cells"
     assert {path.suffix for path in folder.iterdir()} == {".pdf", ".png", ".csv", ".json"}
-    record = json.loads((folder / "hopper-random-v2.bc.naive.json").read_text())
+    record = json.loads((folder / "hopper-random-v2.bc.naive.steps-10.json").read_text())
     assert [run["steps"] for run in record["runs"].values()] == [20, 10]
     assert record["dataset"]["source"] == "kit"
     assert record["diverged"] == []
+
+
+def test_no_cell_takes_the_files_of_another(tmp_path):
+    command = ["finetune", "hopper-random-v2", "bc", "--profile", "smoke", "--steps", "10"]
+    assert main(command) == 0
+    assert main([*command, "--hyper", "actor_lr", "1e-3"]) == 0
+    folder = tmp_path / "runs" / "smoke-figures" / "cells"
+    assert {path.name for path in folder.glob("*.json")} == {
+        "hopper-random-v2.bc.naive.steps-10.json",
+        "hopper-random-v2.bc.naive.steps-10_hyper-actor_lr=1e-3.json",
+    }
 
 
 def test_pretrain_compares_backbones(tmp_path, capsys):

@@ -74,6 +74,8 @@ def test_the_committed_visits_show_the_two_ways():
 def test_the_readme_states_the_committed_scores_of_the_backbones(backbones, steps):
     readme = (FIGURES.parents[1] / "README.md").read_text()
     name = f"hopper-medium-v2.{'-'.join(backbones)}.offline"
+    name += ".steps-20000_eval_every-5000" if steps == 20_000 else ""
+    assert f"figures/cells/{name}.png" in readme
     table = pd.read_csv(FIGURES.parent / "cells" / f"{name}.summary.csv")
     final = table[table["statistic"] == "final"]
     assert final["backbone"].tolist() == backbones

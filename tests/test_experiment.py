@@ -131,6 +131,7 @@ def test_replay_of_plain_fine_tuning():
         ({"task": "hopper"}, "hopper"),
         ({"task": "pen-binary-v0"}, "pen-cloned-v1"),
         ({"source": "d4rl"}, "no dataset of hopper-random-v2"),
+        ({"task": "toy-maze", "backbone": "cql-discrete"}, r"come from o2okit\.data\.maze"),
     ],
 )
 def test_mistakes_are_refused(arguments, message):

@@ -112,14 +112,24 @@ def alone(output: Path) -> Iterator[None]:
     """
     lock = FileLock(output.with_suffix(".lock"), is_singleton=True)
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         print("another process executes this notebook; waiting for it", flush=True)
         lock.acquire()
+    except OSError as error:
+        raise _unwritable(output, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _unwritable(output: Path, error: OSError) -> UserError:
+    return UserError(
+        f"could not write {output}: {error.strerror or error}. Set O2OKIT_RUNS to a folder that can be "
+        "written, or free space; finished runs are kept."
+    )
 
 
 def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None) -> Path:
@@ -146,13 +156,6 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
     # What the notebook's first cell does; here it costs no kernel to be refused.
     study = cls(**{"profile": default_profile(), **values})
     output = executed_path(study) if output is None else output.resolve()
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{output.parent} can't be made: {error.strerror}. Set O2OKIT_RUNS to a folder that can "
-            "be written."
-        ) from error
     # Plain progress lines, and the same project and store as this process.
     variables = {
         "O2OKIT_BATCH": "1",
@@ -176,6 +179,8 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
             )
     except PapermillExecutionError as error:
         raise NotebookFailed(key, output, error) from None
+    except OSError as error:  # papermill's own writing, not a cell's
+        raise _unwritable(output, error) from error
     except RuntimeError as error:  # nbclient: the kernel did not start or was killed
         text = f"{error}. Was it out of memory? The same command goes on from the last checkpoint."
         raise NotebookFailed(key, output, text) from error

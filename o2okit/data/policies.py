@@ -150,5 +150,11 @@ def write_ladder(
     }
     text = json.dumps(described, indent=1, ensure_ascii=False) + "\n"
     for ending, data in (("safetensors", save(tensors)), ("json", text.encode())):
-        with replacing(folder / f"{environment}.{ending}") as beside:
-            beside.write_bytes(data)
+        try:
+            with replacing(folder / f"{environment}.{ending}") as beside:
+                beside.write_bytes(data)
+        except OSError as error:
+            raise UserError(
+                f"could not write {folder / environment}.{ending}: {error.strerror}. Free space or mend the "
+                "permissions of the folder of the package, then start the same command again."
+            ) from error

@@ -135,8 +135,14 @@ class Judging:
         Of the tasks that are run: the reason says how many.
         """
         row = self.judge_measure(claim_id, lambda entry: self.total(entry, group), lhs, *others)
+        return self.counted(row, group)
+
+    def counted(
+        self, row: dict[str, Any], group: Group = "", what: str = "sum of"
+    ) -> dict[str, Any]:
+        """The row of a claim about all tasks of a group together; the reason says how many were run."""
         run, named = self.run_of(group), self.named(group)
-        return row | {"reason": f"{row['reason']}; sum of {len(run)} of {len(named)} tasks"}
+        return row | {"reason": f"{row['reason']}; {what} {len(run)} of {len(named)} tasks"}
 
     def judge_tasks(
         self, claim_id: str, rule: str, group: Group, lhs: Entry, others: Sequence[Entry]

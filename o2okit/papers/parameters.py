@@ -74,7 +74,7 @@ def names(allowed: Sequence[str], *, doc: str) -> Parameter:
         if value is None:
             return None
         listed = [value] if isinstance(value, str) else value
-        if isinstance(listed, list | tuple) and listed and set(listed) <= set(allowed):
+        if isinstance(listed, list | tuple) and listed and all(each in allowed for each in listed):
             return list(dict.fromkeys(listed))
         raise UserError(
             f"{name} must be None or a list of these: {', '.join(allowed)}; got {value!r}."

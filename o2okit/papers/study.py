@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import json
 import time
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,23 +20,6 @@ from o2okit.papers import values
 from o2okit.report import artefacts, verdicts
 from o2okit.training import Run, RunSpec, RunStore, train
 from o2okit.training.train import environment, mixed_starts, resolve_device, trained_with
-
-MOST_NAMES, MOST_LETTERS = 4, 40  # that a file's name has room for: of tasks, of seeds
-
-
-def _short(value: Any) -> str:
-    """A parameter's value as a part of file names."""
-    if isinstance(value, str) and os.sep in value:  # a path: its folders are none of ours
-        return f"{Path(value).stem}-{zlib.crc32(value.encode()):08x}".replace(" ", "_")
-    if not isinstance(value, list):
-        return str(value)
-    if all(isinstance(each, int) for each in value):
-        names = artefacts.ranges(value)
-        few = len(names) <= MOST_LETTERS
-    else:
-        names = "+".join(value)
-        few = len(value) <= MOST_NAMES
-    return names if few else f"{len(value)}-{zlib.crc32(names.encode()):08x}"
 
 
 class Study(ABC):
@@ -67,11 +49,7 @@ class Study(ABC):
         resolve_device(self.device)  # refuse a missing GPU now, not after the dataset is built
         self.paper, self.section = self.key.split("/")
         # What sets these results apart from the section's own; part of every file's name.
-        self.variant = "_".join(
-            f"{name}-{_short(value)}"
-            for name, value in self.given.items()
-            if name not in ("profile", "device") and value != own[name]
-        ).replace(", ", "+")
+        self.variant = artefacts.variant(self.given, own)
         self._runs: dict[str, Run] | None = None
         self._written: dict[str, list[str]] = {}
 
@@ -219,25 +197,39 @@ class Study(ABC):
         return self._folder() / f"{self._stem(self.section)}.json"
 
     def _record(self, claims: list[dict[str, Any]]) -> None:
-        captions = {name: self.artefacts.get(name, "Table") for name in self._written}
+        made = {
+            name: {
+                "caption": self.artefacts.get(name, "Table"),
+                "seeds": self.seeds_of(name),
+                "files": files,
+            }
+            for name, files in self._written.items()
+        }
+        runs = sorted(self._runs or ())
         record = {
             "study": self.key,
             "title": self.title,
             "profile": self.profile,
             "parameters": self.given,
             **self.provenance(),
-            "artefacts": {
-                name: {
-                    "caption": caption,
-                    "seeds": self.seeds_of(name),
-                    "files": self._written[name],
-                }
-                for name, caption in captions.items()
-            },
+            "artefacts": self._still_there(runs) | made,
             "claims": claims,
-            "runs": sorted(self._runs or ()),
+            "runs": runs,
             "diverged": self.diverged(),
             "trained": trained_with((self._runs or {}).values()),
             "environment": environment(resolve_device(self.device)),
         }
         artefacts.write_record(self.record_file(), record)
+
+    def _still_there(self, runs: list[str]) -> dict[str, Any]:
+        """What the record says was drawn from the same runs before, in another kernel, and lies there."""
+        try:
+            old = json.loads(self.record_file().read_text(encoding="utf-8"))
+            known = old["artefacts"] if old["runs"] == runs else {}
+            return {
+                name: each
+                for name, each in known.items()
+                if all((self._folder() / file).is_file() for file in each["files"])
+            }
+        except (OSError, ValueError, TypeError, KeyError):  # none, or none that can be read
+            return {}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime
 import io
-from collections.abc import Sequence
+import os
+import re
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from matplotlib.figure import Figure
 
 from o2okit.training.store import write_atomically, write_json
 
+MOST_NAMES, MOST_LETTERS = 4, 40  # that a file's name has room for: of tasks, of other values
 COLOURS = dict(
     zip(
         ("blue", "orange", "green", "red", "purple", "brown"),
@@ -62,6 +66,37 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     """The provenance of a study's artefacts, with the time."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_json(path, {**record, "written": now})
+
+
+def variant(given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """The part of a file's name that says how results differ from those of the ``own`` parameters.
+
+    Profile and device are none of these: smoke results have a folder of their own.
+    """
+    differs = (
+        f"{name}-{_short(value)}"
+        for name, value in given.items()
+        if name not in ("profile", "device") and value != own[name]
+    )
+    return "_".join(differs).replace(", ", "+")
+
+
+def _short(value: Any) -> str:
+    """A parameter's value as a part of file names."""
+    if isinstance(value, str) and os.sep in value:  # a path: its folders are none of ours
+        return f"{Path(value).stem}-{zlib.crc32(value.encode()):08x}".replace(" ", "_")
+    if isinstance(value, Mapping):
+        names = "+".join(f"{name}={each}" for name, each in value.items())
+        few = re.fullmatch(r"[\w.=+-]*", names) and len(names) <= MOST_LETTERS
+    elif not isinstance(value, list):
+        return str(value)
+    elif all(isinstance(each, int) for each in value):
+        names = ranges(value)
+        few = len(names) <= MOST_LETTERS
+    else:
+        names = "+".join(value)
+        few = len(value) <= MOST_NAMES
+    return names if few else f"{len(value)}-{zlib.crc32(names.encode()):08x}"
 
 
 def ranges(numbers: Sequence[int]) -> str:

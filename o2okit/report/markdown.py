@@ -45,7 +45,8 @@ def page(
         lines += [f"## {title}", ""]
         mine = artefacts[(artefacts["paper"] == paper) & (artefacts["section"] != "")]
         for section, group in mine.groupby("section", sort=False):
-            record = records.get(str(section))
+            stands = f"{section}.paper" if f"{section}.paper" in records else str(section)
+            record = records.get(stands)
             if record is None:
                 lines += [f"`{section}` was not run yet: `o2okit run {section}`.", ""]
                 continue
@@ -55,7 +56,7 @@ def page(
                 lines += [*_pictures(paper, row.files), ""]
             lines += _verdicts(record)
             for key, variant in records.items():
-                if key.startswith(f"{section}."):
+                if key != stands and f"{key}.".startswith(f"{section}."):
                     lines += _variant(paper, key, variant)
         open_ = claims[(claims["paper"] == paper) & (claims["verdict"] == "not run")]
         left = artefacts[(artefacts["paper"] == paper) & (artefacts["section"] == "")]["artefact"]
@@ -65,7 +66,7 @@ def page(
 
 
 def _variant(paper: str, key: str, record: Mapping[str, Any]) -> list[str]:
-    """Results of the same section with other parameters: figures and verdicts of their own."""
+    """Results of the same section with other parameters or amounts: figures and verdicts of their own."""
     lines = [f"### Variant `{key}`", "", _origin(record), ""]
     for artefact in record["artefacts"].values():
         if pictures := _pictures(paper, artefact["files"]):

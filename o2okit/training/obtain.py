@@ -41,13 +41,10 @@ def dataset(
         UserError: it can neither be found nor built.
     """
     narrow = find_task(task, ant_obs)
-    if source in ("auto", "kit"):
-        # What is found but damaged counts: `load` says what is wrong with it.
-        others = [place for place in sources.where(task) if place.found and place.source != "kit"]
-        if source == "kit" or not others:
-            if not build and not _ready(task, sources.kit_file(task, rows)):
-                return stand_in(narrow, rows)
-            source = build_kit(task, rows)
+    if source == "kit" or (source == "auto" and not _others(task)):
+        if not build and not _ready(task, sources.kit_file(task, rows)):
+            return stand_in(narrow, rows)
+        source = build_kit(task, rows)
     data = sources.load(task, source)
     left_out = find_task(task).obs_size - narrow.obs_size
     return data.without_padding(left_out) if left_out else data
@@ -112,6 +109,11 @@ def build_kit(task: str, rows: int, *, seed: int = 0, switches: Collection[str] 
     return path
 
 
+def _others(task: str) -> bool:
+    """Whether there is a file that is not the kit's; one that is damaged counts, `load` says so."""
+    return any(place.found for place in sources.where(task) if place.source != "kit")
+
+
 def _ready(task: str, path: Path, switches: Collection[str] = ()) -> bool:
     """Whether the kit's file is there and what would be built now."""
     return path.is_file() and not _outdated(task, path, switches)
@@ -158,12 +160,11 @@ def _collect(task: str, path: Path, rows: int, seed: int, switches: Collection[s
 def why_not(task: str, source: str | Path = "auto") -> str:
     """Why ``dataset`` would find nothing for a task; empty where it would. Builds nothing."""
     try:
-        if source not in ("auto", "kit") or (
-            source == "auto"
-            and any(place.found for place in sources.where(task) if place.source != "kit")
-        ):
-            return ""  # found; whether it is sound, `load` says
-        kit.plan(task)
+        if source not in ("auto", "kit"):
+            if not any(place.found for place in sources.where(task) if place.source == source):
+                sources.find(task, source)  # raises, but for a path that is there
+        elif source == "kit" or not _others(task):
+            kit.plan(task)
     except UserError as error:
         return str(error)
     return ""

@@ -388,6 +388,21 @@ def test_a_kernel_works_with_the_same_store_and_project_as_the_command(home, mon
     assert "O2OKIT_BATCH" not in os.environ
 
 
+@pytest.mark.parametrize("where", ["the lock", "papermill"])
+def test_a_full_disk_is_a_message(home, monkeypatch, where):
+    write(home, code(PARAMETERS, "parameters"))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    if where == "papermill":
+        monkeypatch.setattr(papermill, "execute_notebook", full)
+    else:
+        monkeypatch.setattr(FileLock, "acquire", full)
+    with pytest.raises(UserError, match=r"could not write .*No space left.*O2OKIT_RUNS"):
+        run_notebook(SECTION, {"profile": "smoke"})
+
+
 def test_one_process_at_a_time_writes_a_notebook(home, tmp_path, monkeypatch):
     """A single `o2okit run` beside a batch: two kernels must not write one file."""
     write(home, code(PARAMETERS, "parameters"))

@@ -18,6 +18,7 @@ from o2okit.papers.gde import long, n_step
 from o2okit.papers.grid import Amounts
 from o2okit.report.statistics import bootstrap_interval, iqm
 from o2okit.report.tables import scores as scores_table
+from o2okit.training.obtain import why_not
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +194,27 @@ def test_the_record_and_the_verdicts(study, folder):
     assert record["steps"] == {"offline": 2, "online": [ONLINE_STEPS, 2 * ONLINE_STEPS]}
 
 
+def test_verdicts_of_another_kernel_leave_what_was_drawn_in_the_record(study, folder):
+    figures = folder / "figures" / "gde"
+
+    def kernel(*artefacts):
+        """What the record has after a kernel that draws some artefacts and judges."""
+        fresh = type(study)(profile="laptop", device="cpu").run()
+        for name in artefacts:
+            fresh.figure(name)
+        fresh.claims()
+        return list(json.loads((figures / "tiny.json").read_text())["artefacts"])
+
+    (figures / "tiny.json").unlink(missing_ok=True)
+    assert kernel("table_8", "seeds") == ["table_8", "seeds"]
+    assert kernel() == ["table_8", "seeds"]
+    (figures / "seeds.png").unlink()
+    assert kernel() == ["table_8"]
+    record = json.loads((figures / "tiny.json").read_text())
+    (figures / "tiny.json").write_text(json.dumps(record | {"runs": ["others"]}))
+    assert kernel() == [], "drawn from other runs"
+
+
 # --- tasks and sources ----------------------------------------------------------------------------
 @pytest.fixture
 def no_mazes(monkeypatch):
@@ -200,6 +222,13 @@ def no_mazes(monkeypatch):
     monkeypatch.setattr(
         grid, "why_not", lambda task, source: "no ant" if task.startswith("antmaze") else ""
     )
+
+
+def test_tasks_whose_files_are_not_here_are_left_out_whatever_the_source(folder):
+    for source in ("d4rl", "minari"):
+        assert "no dataset of hopper-medium-v2" in why_not("hopper-medium-v2", source)
+    with pytest.raises(o2okit.UserError, match="there are data for none of its tasks"):
+        o2okit.study("gde/main", profile="laptop", source="d4rl")
 
 
 def test_tasks_without_data_are_left_out_with_the_reason(folder, no_mazes, monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from o2okit.papers import overview
+from o2okit.report.markdown import page
 
 COMMITTED = Path(__file__).parents[2] / "figures" / "gde" / "toy_maze.json"
 
@@ -45,6 +46,23 @@ def test_the_papers_amounts_stand_before_the_laptops(folder):
     assert set(overview.records()) == {
         *("gde/toy_maze", "gde/toy_maze.seeds-0+2", "gde/toy_maze.paper"),
     }
+
+
+def test_the_report_shows_the_papers_amounts_and_the_laptops_as_another_result(folder):
+    def headings():
+        rows = overview.artefact_rows(), overview.ledger(), overview.records()
+        return [line for line in page({"gde": "GDE"}, *rows).splitlines() if line.startswith("###")]
+
+    title = f"### {json.loads(COMMITTED.read_text())['title']}"
+    write(folder, "toy_maze.paper", profile="paper")
+    assert headings() == [title]
+    write(folder, "toy_maze")
+    write(folder, "toy_maze.seeds-0+2")
+    assert headings() == [
+        title,
+        "### Variant `gde/toy_maze`",
+        "### Variant `gde/toy_maze.seeds-0+2`",
+    ]
 
 
 def test_the_matrix_says_how_many_of_the_tasks_were_run(folder):

@@ -9,7 +9,7 @@ import torch
 import o2okit
 from o2okit import UserError
 from o2okit.papers.parameters import SOURCE, check_all, choice, parse, seeds
-from o2okit.papers.study import _short
+from o2okit.report.artefacts import _short, variant
 
 SECTION = "gde/toy_maze"
 PROFILES = ("smoke", "laptop", "paper")
@@ -88,6 +88,14 @@ def test_a_path_is_made_absolute_and_its_folders_are_no_part_of_file_names(tmp_p
     assert re.fullmatch(r"my_data-[0-9a-f]{8}", _short(path))
     assert _short(path) != _short(str(tmp_path / "other" / "my data.hdf5"))
     assert SOURCE.check("source", "kit") == _short("kit") == "kit"
+
+
+def test_what_differs_is_part_of_file_names():
+    own = {"steps": 10, "hyper": {}, "device": "auto"}
+    assert variant(own, own) == variant(own | {"device": "cpu"}, own) == ""
+    assert variant({"steps": 5, "hyper": {"beta": "3"}}, own) == "steps-5_hyper-beta=3"
+    name = variant({"hyper": {"hidden": "(256, 256)"}}, own)
+    assert re.fullmatch(r"hyper-1-[0-9a-f]{8}", name)
 
 
 @pytest.fixture(autouse=True)

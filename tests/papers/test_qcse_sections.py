@@ -159,6 +159,34 @@ def test_the_printed_neighbour_of_a_task_is_compared_on_that_task_alone(study):
         assert all(f"{task}, k = {best} against k = {end}" in reason for end in (0, 110, 30 - best))
 
 
+def test_a_claim_about_several_tasks_says_how_many_were_not_run(study):
+    """One task of each section, where three seeds are clear."""
+
+    def reasons(key, task, **numbers):
+        section = study(key, "paper", tasks=[task])
+        for name, value in numbers.items():
+            setattr(section, name, value)
+        return {row["claim_id"]: row["reason"] for row in section._judge()}
+
+    def rising(task, entry):
+        return np.arange(3.0) + len(entry.label)
+
+    found = reasons("qcse/neighbours", neighbours.HOPPER, scores=rising)
+    assert "of 1 comparisons" in found["qcse-17"]
+    assert "2 not run" in found["qcse-17"]
+    assert "3 not run" in found["qcse-18"]
+    assert found["qcse-19"] == "none of its tasks was run"
+    main = reasons("qcse/main", e.GYM[0], scores=rising, area=rising, gap=rising)
+    assert "of 2 comparisons" in main["qcse-07"]
+    assert "22 not run" in main["qcse-07"]
+    table = reasons("qcse/exploration", "halfcheetah-medium-v2", scores=rising)
+    for claim in ("qcse-13", "qcse-14", "o2okit:qcse/exploration-1"):
+        assert table[claim].endswith("; sum of 1 of 5 tasks")
+    assert reasons("qcse/aggregates", e.GYM[0], scores=rising)["qcse-32"].endswith(
+        "; over 1 of 12 tasks"
+    )
+
+
 def test_sections_share_their_runs(study):
     """Fig. 11 is Table 1's runs; AWAC's of Fig. 2 are Fig. 4's."""
     ids = {
@@ -186,7 +214,7 @@ def test_every_claim_is_judged_once(study):
     numbers = [int(key.removeprefix("qcse-")) for key in judged if key.startswith("qcse-")]
     assert sorted(numbers) == [*range(1, 34)]
     assert {row for row in judged if not row.startswith("qcse-")} == {
-        "o2okit:qcse/exploration-1",
+        *(f"o2okit:qcse/exploration-{number}" for number in range(1, 6)),
         "o2okit:qcse/what_the_bonus_is-1",
         "o2okit:qcse/what_the_bonus_is-2",
     }

@@ -47,4 +47,4 @@ class AggregateStudy(GridStudy):
             for kind in KINDS
             for other, mine in e.CONSERVATIVE
         }
-        return [self.judge_over("qcse-32", "all", each)]
+        return [self.counted(self.judge_over("qcse-32", "all", each), what="over")]

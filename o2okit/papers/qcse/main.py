@@ -55,10 +55,10 @@ class MainStudy(GridStudy):
 
     def _judge(self) -> list[dict[str, Any]]:
         (cql, ours), (cal, cal_ours) = e.CONSERVATIVE
-        gym = [*e.MEDIUM, *e.REPLAY]
 
         def better(claim: str, mine: Entry, other: Entry) -> dict[str, Any]:
             """Departure 1."""
+            measures = {"end": self.scores, "area": self.area}
             each = {
                 f"{task}, {name}": self.compare(
                     claim,
@@ -67,9 +67,9 @@ class MainStudy(GridStudy):
                     other,
                 )
                 for task in self.run_of("")
-                for name, measure in (("end", self.scores), ("area", self.area))
+                for name, measure in measures.items()
             }
-            return self.judge_over(claim, "all", each)
+            return self.judge_over(claim, "all", each, self.not_run("") * len(measures))
 
         smoother = [(mine, "<", other) for other, mine in e.CONSERVATIVE]
         return [
@@ -78,7 +78,7 @@ class MainStudy(GridStudy):
             self.judge_total("qcse-03", "", ours, *OTHERS, cql, cal, cal_ours),
             self.judge_tasks("qcse-04", "most", "", ours, [cql]),
             self.judge_tasks("qcse-05", "most", "", ours, [cal]),
-            self.judge_tasks("qcse-06", "all", gym, ours, [cql]),
+            self.judge_tasks("qcse-06", "all", e.GYM, ours, [cql]),
             better("qcse-07", ours, cql),
             better("qcse-08", cal_ours, cal),
             self.judge_pairs("qcse-09", "most", "", smoother, self.gap),

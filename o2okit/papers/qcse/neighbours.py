@@ -56,15 +56,17 @@ class NeighbourStudy(GridStudy):
     def _judge(self) -> list[dict[str, Any]]:
         def above(claim: str, group: str) -> dict[str, Any]:
             """The claim that on each task its printed k ends above the others (departure 4)."""
+            asked = [
+                (t, PRINTED[t], k) for t in self.named(group) for k in OTHERS if k != PRINTED[t]
+            ]
             each = {
-                f"{task}, {BY_K[PRINTED[task]].label} against {BY_K[k].label}": self.compare(
-                    claim, lambda x, task=task: self.scores(task, x), BY_K[PRINTED[task]], BY_K[k]
+                f"{task}, {BY_K[best].label} against {BY_K[k].label}": self.compare(
+                    claim, lambda entry, task=task: self.scores(task, entry), BY_K[best], BY_K[k]
                 )
-                for task in self.run_of(group)
-                for k in OTHERS
-                if k != PRINTED[task]
+                for task, best, k in asked
+                if task in self.tasks
             }
-            return self.judge_over(claim, "all", each)
+            return self.judge_over(claim, "all", each, len(asked) - len(each))
 
         widest = {}
         for task in self.run_of(""):
@@ -74,7 +76,7 @@ class NeighbourStudy(GridStudy):
             )
         weights = [(BY_WEIGHT[1.0], ">=", BY_WEIGHT[w]) for w in BY_WEIGHT if w != 1.0]
         return [
-            self.judge_over("qcse-17", "all", widest),
+            self.judge_over("qcse-17", "all", widest, self.not_run("")),
             above("qcse-18", "medium"),
             above("qcse-19", "antmaze"),
             self.judge_pairs("qcse-33", "all", "", weights),

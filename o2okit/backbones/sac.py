@@ -10,6 +10,8 @@ Numbered departures from the paper:
     2. log σ = m · raw + b with learnt scalars m = 1, b = -1 at the start, clipped to [-20, 2]
        (specs/qcse.md 3, Cal-QL's code).
     3. All losses are evaluated at the same, old parameters (specs/qcse.md 3, Cal-QL's code).
+    4. Networks, rates and standardised states are those of D4RL's behaviour policies (specs/tasks.md 6), also
+       where QCSE's paper announces SAC and means CQL's (specs/qcse.md 3); it prints no result of it.
 """
 
 from __future__ import annotations

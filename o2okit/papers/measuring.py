@@ -58,7 +58,10 @@ class Measuring:
         return np.array([each["seconds"] / each["runs_in_cohort"] / 3600 for each in results])
 
     def cells(self, artefact: str) -> pd.DataFrame:
-        """One row per task and entry: ours with its interval, the published value, the verdict."""
+        """One row per task and entry: ours with its interval, the published value, the verdict.
+
+        ``each`` has the seeds' own values, separated by spaces.
+        """
         rows, panel = [], self.panels[artefact]
         for task in self.tasks_of(artefact):
             same_data = self.datasets[task].source == "d4rl" and self.profile == "paper"
@@ -81,6 +84,7 @@ class Measuring:
                     "high": interval.high,
                     "std": ours.std(ddof=1) if len(ours) > 1 else math.nan,
                     "seeds": len(ours),
+                    "each": " ".join(f"{one:.6g}" for one in ours),
                     "published": value,
                     "published_std": std,
                     "difference": interval.estimate - value,

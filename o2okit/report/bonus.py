@@ -12,40 +12,35 @@ from matplotlib.figure import Figure
 
 from o2okit.report.artefacts import style
 
-BINS = np.linspace(-1, 1, 41)
 
+def distribution(values: Mapping[str, list[np.ndarray]], ax: Axes, title: str = "") -> None:
+    """The share of transitions that earn tanh(b) at most: a colour per name, a line per array (seed).
 
-def distribution(values: Mapping[str, np.ndarray], ax: Axes, title: str = "") -> None:
-    """Histograms of tanh(b), a line per name."""
-    for name, each in values.items():
-        label = f"{name}: {each.mean():.2f} ± {each.std():.2f}"
-        ax.hist(each, BINS, histtype="step", lw=1.6, label=label)
+    A constant is a step, what tells transitions apart a slope.
+    """
+    for number, (name, seeds) in enumerate(values.items()):
+        every = np.concatenate(seeds)
+        label = f"{name}: {every.mean():.2f} ± {every.std():.2f}"
+        for place, each in enumerate(seeds):
+            ax.ecdf(each, color=f"C{number}", lw=1.4, label=None if place else label)
     ax.set(
         xlabel="tanh(b), what a transition earns for λ = 1",
-        ylabel="transitions",
+        ylabel="share of transitions that earn no more",
         xlim=(-1.02, 1.02),
     )
     ax.set_title(title)
-    ax.set_ylim(top=(1.15 + 0.13 * len(values)) * ax.get_ylim()[1])  # room for the legend
     ax.legend(title="mean ± std", frameon=False, fontsize=8, title_fontsize=8, loc="upper left")
 
 
 def distributions(frame: pd.DataFrame, title: str) -> Figure:
-    """A panel per seed; ``frame`` has seed, scales, bonus: one row per transition."""
+    """A line per scales and seed; ``frame`` has seed, scales, bonus: one row per transition."""
     style()
-    seeds = list(dict.fromkeys(frame["seed"]))
-    figure, axes = plt.subplots(
-        *(1, len(seeds)),
-        figsize=(max(4.8, 4.2 * len(seeds)), 3.6),
-        squeeze=False,
-        layout="constrained",
-    )
-    for ax, seed in zip(axes.flat, seeds, strict=True):
-        part = frame[frame["seed"] == seed]
-        values = {
-            name: rows["bonus"].to_numpy() for name, rows in part.groupby("scales", sort=False)
-        }
-        distribution(values, ax, f"seed {seed}")
+    figure, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    values = {
+        name: [seed["bonus"].to_numpy() for _, seed in rows.groupby("seed", sort=False)]
+        for name, rows in frame.groupby("scales", sort=False)
+    }
+    distribution(values, ax)
     figure.suptitle(title)
     return figure
 

@@ -26,23 +26,27 @@ def _unit(task: str) -> str:
 
 
 def scores(cells: pd.DataFrame, title: str, unit: str = "") -> Figure:
-    """Ours with its interval and the published mean ± std, a line per entry.
+    """Ours with its interval and every seed, and the published mean ± std, a line per entry.
 
     Args:
-        cells: task, entry, score, low, high, published, published_std; one row per task and entry.
+        cells: task, entry, score, low, high, each, published, published_std; one row per task and entry.
         title: of the figure.
         unit: of the numbers, where they are no scores.
     """
     tasks = list(dict.fromkeys(cells["task"]))
     entries = list(dict.fromkeys(cells["entry"]))
     figure, axes = _grid(len(tasks), 1.2 + 0.32 * len(entries), sharey=True)
+    shift = 0.13 if cells["published"].notna().any() else 0.0  # room for both
     for place, task in zip(axes, tasks, strict=False):
         part = cells[cells["task"] == task].set_index("entry").reindex(entries)
         y = np.arange(len(entries))
+        for row, each in zip(y - shift, part["each"].fillna(""), strict=True):
+            seeds = np.array(each.split(), float)
+            place.plot(seeds, np.full(len(seeds), row), color="0.45", marker="|", ms=7, ls="")
         for offset, colour, marker, middle, low, high in (
-            (-0.13, COLOURS["blue"], "o", "score", part["low"], part["high"]),
+            (-shift, COLOURS["blue"], "o", "score", part["low"], part["high"]),
             (
-                0.13,
+                shift,
                 COLOURS["orange"],
                 "D",
                 "published",
@@ -58,12 +62,12 @@ def scores(cells: pd.DataFrame, title: str, unit: str = "") -> Figure:
         place.set_ylim(len(entries) - 0.5, -0.5)
         place.grid(axis="x", color="0.93", lw=0.7)
         place.set_axisbelow(True)
-    shown = [("ours, 95 % interval", "blue", "o")]
-    if cells["published"].notna().any():
-        shown.append(("published, ± std", "orange", "D"))
+    shown = [("ours, 95 % interval", COLOURS["blue"], "o", 1.6), ("each seed", "0.45", "|", 0)]
+    if shift:
+        shown.append(("published, ± std", COLOURS["orange"], "D", 1.6))
     handles = [
-        Line2D([], [], color=COLOURS[colour], marker=marker, ms=5, lw=1.6, label=label)
-        for label, colour, marker in shown
+        Line2D([], [], color=colour, marker=marker, ms=6, lw=width, label=label)
+        for label, colour, marker, width in shown
     ]
     return _finish(figure, title, handles)
 
@@ -105,6 +109,9 @@ def curves(
 ) -> Figure:
     """A quantity against steps, a colour per entry: mean and range over seeds, or a line per seed.
 
+    Where several entries each stand beside one with something more (``IQL``, ``IQL + QCSE``), a pair has one
+    colour, and its second line is dashed.
+
     Args:
         frame: task, entry, seed, step and ``column``; one row per evaluation.
         title: of the figure.
@@ -114,7 +121,7 @@ def curves(
     """
     tasks = list(dict.fromkeys(frame["task"]))
     entries = list(dict.fromkeys(frame["entry"]))
-    colours = {entry: f"C{number}" for number, entry in enumerate(entries)}  # again after the tenth
+    looks = _looks(entries)
     figure, axes = _grid(len(tasks), 3.2)
     for place, task in zip(axes, tasks, strict=False):
         for entry in entries:
@@ -122,19 +129,34 @@ def curves(
             seeds = part.pivot(index="step", columns="seed", values=column)
             seeds = seeds.rolling(window, center=True, min_periods=1).mean()
             if per_seed:
-                place.plot(seeds.index, seeds, color=colours[entry], lw=1.0, alpha=0.8)
+                place.plot(seeds.index, seeds, **looks[entry], lw=1.0, alpha=0.8)
                 continue
-            place.plot(seeds.index, seeds.mean(axis=1), color=colours[entry])
+            place.plot(seeds.index, seeds.mean(axis=1), **looks[entry])
             low, high = seeds.min(axis=1), seeds.max(axis=1)
-            place.fill_between(seeds.index, low, high, color=colours[entry], alpha=0.15, lw=0)
+            colour = looks[entry]["color"]
+            place.fill_between(seeds.index, low, high, color=colour, alpha=0.15, lw=0)
         place.set(title=task, xlabel="environment steps")
         place.xaxis.set_major_locator(MaxNLocator(5))
         place.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0].set_ylabel(_unit(tasks[0]) if column == "score" else column.replace("_", " "))
     notes = ["a line per seed" if per_seed else "mean, shade: range over seeds"]
     notes += [f"running mean of {window} evaluations"] if window > 1 else []
-    handles = [Line2D([], [], color=colours[entry], label=entry) for entry in entries]
+    handles = [Line2D([], [], **looks[entry], label=entry) for entry in entries]
     return _finish(figure, f"{title} ({', '.join(notes)})", handles)
+
+
+def _looks(entries: list[str]) -> dict[str, dict[str, str]]:
+    """Colour and line style of each entry; colours come again after the tenth."""
+    alone = [entry.split(" + ")[0] for entry in entries]
+    bases = list(dict.fromkeys(alone))
+    paired = len(bases) > 1 and all(alone.count(base) == 2 for base in bases)
+    return {
+        entry: {
+            "color": f"C{bases.index(base) if paired else number}",
+            "ls": "--" if paired and entry != base else "-",
+        }
+        for number, (entry, base) in enumerate(zip(entries, alone, strict=True))
+    }
 
 
 def histories(

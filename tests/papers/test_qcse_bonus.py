@@ -46,7 +46,7 @@ def test_vcses_code_counts_the_row_itself(gaussian):
 
 
 def test_what_is_recorded_is_the_agents_view_of_own_transitions(study):
-    record = study.recorded[study.tasks[0], 0]
+    record = study.recorded[0]
     run = study.result(study.spec(study.tasks[0], own.QCSE, 0))
     transitions = run.transitions()
     assert record.obs.shape == (1, min(own.SIZE, len(transitions.obs)), 11)
@@ -74,7 +74,7 @@ def test_the_controls_are_interactive(study, monkeypatch):
     controls = study.explore()
     names = [child.description for child in controls.children[:-1]]
     assert names == ["seed", "k", "states / d", "standardise Q", "VCSE's code"]
-    assert controls.children[1].max == study.recorded[study.tasks[0], 0].q.shape[1] - 1
+    assert controls.children[1].max == study.recorded[0].q.shape[1] - 1
     controls.children[1].value = 3
     assert controls.kwargs["k"] == 3
     plt.close("all")

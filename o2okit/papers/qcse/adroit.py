@@ -2,7 +2,9 @@
 
 Numbered departures from the paper:
     1. The spread is that of the seeds; the paper prints that of single episodes (specs/qcse.md E5).
-    2. 200,000 steps on the pen, a million on the door in ``paper`` (E17).
+    2. 200,000 steps on the pen, a million on the door in ``paper`` (E17; there is no switch).
+    3. The tasks' files are pickled and can't be built (specs/samg.md 4): none is read, another stands in, and
+       claims 10 and 11 are not judged.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Numbered departures from the paper:
     1. Everything is run, also what the paper quotes (spec E18); tasks are D4RL's v2 (spec 3).
     2. A score is the mean of the last tenth of the evaluations in every family (spec E4).
     3. ``laptop`` has a twentieth of the paper's updates and a hundredth of its online steps. CQL and Cal-QL,
-       whose update would take some twenty times as long as IQL's, have a fiftieth and a two-hundredth, two
+       whose update would take ten to fifteen times as long as IQL's, have a fiftieth and a two-hundredth, two
        hidden layers everywhere, and four actions of each kind, not ten: a sixth of an update. With fewer
        updates Cal-QL on dense rewards is an agent without constraint: until Q has climbed to the returns,
        for some 10,000 updates, its penalty is a constant in the policy's actions. With both the bonus
@@ -13,6 +13,8 @@ Numbered departures from the paper:
     5. IQL, AWAC and TD3+BC have the same hyper-parameters on every task, raw rewards among them: those of
        CORL's fine-tuning code, with which the paper's agree (spec 3). IQL's cosine goes on online and climbs
        (E19).
+    6. Networks are those of the released codes; "4 hidden layers for both" is ``hidden`` and
+       ``critic_hidden`` (spec 3). Cal-QL on Gym tasks, which nobody describes, is CQL with calibration (E16).
 """
 
 from __future__ import annotations

@@ -35,14 +35,16 @@ class PretrainedQStudy(GridStudy):
     title = "6.2 Does it need the pre-trained Q, and does the entropy rise?"
     panels: ClassVar[Mapping[str, Panel]] = {
         "figure_7a": Panel(
-            "Fig. 7a: a random Q as condition", (e.AWAC, SCRATCH, e.AWAC_QCSE), curves=True
+            "Fig. 7a: a fresh Q that learns, as condition; as Fig. 10",
+            (e.AWAC, SCRATCH, e.AWAC_QCSE),
+            curves=True,
         ),
         "figure_10": Panel(
             "Fig. 10: a Q from scratch as condition", (e.AWAC, SCRATCH, e.AWAC_QCSE), curves=True
         ),
         "figure_10_scores": Panel("Ours: final scores behind Figs. 7a and 10", LINES),
         "figure_9": Panel(
-            "Fig. 9: entropy of the states visited; 7b is part of it",
+            "Fig. 9: entropy of the states visited, in nats; 7b is part of it",
             (e.AWAC, e.AWAC_QCSE),
             curves=True,
             metric="state_entropy",

@@ -95,29 +95,29 @@ class BonusStudy(GridStudy):
     statistics = e.STATISTICS
 
     @cached_property
-    def recorded(self) -> dict[tuple[str, int], Recorded]:
-        """The reference set of each task and seed. Raises ``UserError`` before ``run()``."""
+    def recorded(self) -> dict[int, Recorded]:
+        """The first task's reference set of each seed: others differ in numbers, not in kind.
+
+        Raises ``UserError`` before ``run()``.
+        """
         found = {}
-        for task in self.tasks:
-            for seed in self.seeds:
-                run = self.result(self.spec(task, QCSE, seed))
-                own, agent = run.transitions(), run.agent()
-                first = max(len(own.obs) - RECENT, 0)
-                rng, most = generator(seed, "reference set"), len(own.obs) - first
-                rows = first + rng.choice(most, min(SIZE, most), replace=False)
-                batch = type(own)(*(x if x is None else x[None, rows] for x in own))
-                batch = agent.prepare(batch)
-                with torch.no_grad():
-                    q = agent.q(agent.critic, batch.obs, batch.action).amin(1)
-                found[task, seed] = Recorded(batch.obs, q)
+        for seed in self.seeds:
+            run = self.result(self.spec(self.tasks[0], QCSE, seed))
+            own, agent = run.transitions(), run.agent()
+            first = max(len(own.obs) - RECENT, 0)
+            rng, most = generator(seed, "reference set"), len(own.obs) - first
+            rows = first + rng.choice(most, min(SIZE, most), replace=False)
+            batch = type(own)(*(x if x is None else x[None, rows] for x in own))
+            batch = agent.prepare(batch)
+            with torch.no_grad():
+                q = agent.q(agent.critic, batch.obs, batch.action).amin(1)
+            found[seed] = Recorded(batch.obs, q)
         return found
 
     def _draw_own(self, artefact: str) -> tuple[Figure, pd.DataFrame]:
-        """Of the first task: the others differ in numbers, not in kind."""
         task, caption = self.tasks[0], self.drawings[artefact]
         title, rows = f"{caption}\n{task}", []
-        for seed in self.seeds:
-            record = self.recorded[task, seed]
+        for seed, record in self.recorded.items():
             most = record.q.shape[1] - 1
             k = min(self.spec(task, QCSE, seed).method_hyper["k"], most)
             for name, scales in SCALES.items():
@@ -142,14 +142,14 @@ class BonusStudy(GridStudy):
             raise UserError(
                 "the controls need ipywidgets. Install the extra: pip install 'o2okit[notebook]'."
             ) from error
-        records = {f"seed {s}": r for (t, s), r in self.recorded.items() if t == self.tasks[0]}
+        records = {f"seed {seed}": record for seed, record in self.recorded.items()}
         most = min(record.q.shape[1] for record in records.values()) - 1
 
         def show(seed: str, k: int, by_size: bool, q_norm: bool, code: bool) -> None:
             values, share = bonuses(records[seed], k, by_size=by_size, q_norm=q_norm, code=code)
             _, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
             title = f"ε is a distance in Q for {share:.0%} of {len(values)} transitions"
-            bonus.distribution({seed: values}, ax, title)
+            bonus.distribution({seed: [values]}, ax, title)
             plt.show()
 
         return widgets.interactive(

@@ -121,7 +121,13 @@ def episode_returns(
     where: Task, snapshot: Snapshot | None, episodes: int, *, seed: int, stream: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns and lengths ``[episodes]`` of as many sampled episodes."""
-    fields = roll_out(*_set_up(where, snapshot, episodes, seed, stream), episodes)  # one each
+    return _episodes(
+        roll_out(*_set_up(where, snapshot, episodes, seed, stream), episodes)
+    )  # one each
+
+
+def _episodes(fields: Fields) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths of the episodes that are over."""
     ends = np.flatnonzero(fields["terminals"] | fields["timeouts"])
     returns = np.diff(np.cumsum(fields["rewards"], dtype=np.float64)[ends], prepend=0.0)
     return returns, np.diff(ends, prepend=-1)
@@ -274,8 +280,7 @@ def _recipe_version(where: Task) -> int:
 
 
 def _provenance(where: Task, policies: Ladder | None, seed: int, fields: Fields) -> dict[str, Any]:
-    ends = np.flatnonzero(fields["terminals"] | fields["timeouts"])
-    returns = np.diff(np.cumsum(fields["rewards"], dtype=np.float64)[ends], prepend=0.0)
+    returns, _ = _episodes(fields)
     return {
         "name": f"kit-{where.name}",
         "o2okit": o2okit.__version__,
@@ -285,8 +290,8 @@ def _provenance(where: Task, policies: Ladder | None, seed: int, fields: Fields)
         "rows": len(fields["rewards"]),
         "seed": seed,
         "policies_sha256": policies and policies.hash,
-        "episodes": len(ends),
-        "return_mean": round(float(returns.mean()), 3) if len(ends) else None,
+        "episodes": len(returns),
+        "return_mean": round(float(returns.mean()), 3) if len(returns) else None,
         "versions": {
             name: metadata.version(name) for name in ("mujoco", "gymnasium", "numpy", "torch")
         },

@@ -15,9 +15,7 @@ from typing import Any, ClassVar
 from o2okit.papers.grid import Entry, GridStudy, Panel
 from o2okit.papers.qcse import entries as e
 
-ROBOTS = ("halfcheetah", "walker2d", "hopper")
-MEDIUM = tuple(f"{robot}-medium-v2" for robot in ROBOTS)
-REPLAY = tuple(f"{robot}-medium-replay-v2" for robot in ROBOTS)
+MEDIUM, REPLAY = e.MEDIUM[:3], e.REPLAY[:3]  # without ant
 OTHERS = tuple(
     Entry(label, f"cql+{label.lower()}", "cql", method)
     for label, method in (

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from o2okit.data import Dataset
+from o2okit.errors import UserError
 from o2okit.papers import histories
 from o2okit.papers.declarations import Amounts, Entry, Panel, published
 from o2okit.report import statistics, verdicts
@@ -18,6 +19,7 @@ from o2okit.report.statistics import bootstrap_interval
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import Run, RunSpec
+from o2okit.training.store import RunFolder
 
 
 class Measuring:
@@ -53,9 +55,12 @@ class Measuring:
         return np.array([curve_statistic(statistic, c["score"], c["step"]) for c in curves])
 
     def hours(self, task: str, entry: Entry) -> np.ndarray:
-        """What each seed's fine-tuning took, its share of its cohort's ``[seeds]``."""
-        results = [self.result(self.spec(task, entry, s)).folder.result() for s in self.seeds]
-        return np.array([each["seconds"] / each["runs_in_cohort"] / 3600 for each in results])
+        """What each seed's fine-tuning took, its share of its cohort's ``[seeds]``.
+
+        On a CPU the processor's hours, which other processes hardly change; on a GPU the clock's.
+        """
+        folders = [self.result(self.spec(task, entry, seed)).folder for seed in self.seeds]
+        return np.array([_seconds(f) / f.result()["runs_in_cohort"] / 3600 for f in folders])
 
     def cells(self, artefact: str) -> pd.DataFrame:
         """One row per task and entry: ours with its interval, the published value, the verdict.
@@ -135,3 +140,13 @@ class Measuring:
                     about = {"task": task, "entry": entry.label, "seed": seed}
                     frames.append(pd.DataFrame({**about, **curve}))
         return pd.concat(frames, ignore_index=True)
+
+
+def _seconds(folder: RunFolder) -> float:
+    result, cpu = folder.result(), folder.environment()["device"].startswith("cpu")
+    if cpu and "processor_seconds" not in result:
+        raise UserError(
+            f"the run in {folder.path} is from before processor time was recorded. Delete that folder to "
+            "train it anew."
+        )
+    return result["processor_seconds" if cpu else "seconds"]

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
@@ -272,8 +272,7 @@ def _train_cohort(
 
     title = f"{label} {first.phase} {first.backbone} x{len(specs)}".strip()
     progress = Progress(title, first.steps, cohort.step)
-    spent = max((header.get("seconds", 0.0) for _, header in filter(None, saved)), default=0.0)
-    began = time.monotonic() - spent
+    clock = Clock([header for _, header in filter(None, saved)])
     last, cost = time.monotonic(), 0.0
     with Threads(device) as threads:
         while cohort.step < first.steps:
@@ -293,9 +292,8 @@ def _train_cohort(
                 # Tables first: rows beyond the checkpoint are dropped on resuming, missing ones not.
                 for folder, rows in zip(folders, cohort.rows, strict=True):
                     folder.write_tables(rows)
-                spent = round(saving - began, 1)  # with earlier sessions
                 state = cohort.state(finished=done)
-                _save(folders, "checkpoint", state, cohort.step, seconds=spent)
+                _save(folders, "checkpoint", state, cohort.step, **clock.spent())
                 last = time.monotonic()
                 cost = last - saving
     progress.close()
@@ -304,10 +302,37 @@ def _train_cohort(
         result = {
             "steps": cohort.step,
             "diverged": bool(cohort.diverged[run]),
-            "seconds": round(time.monotonic() - began, 1),
+            **clock.spent(),
             "runs_in_cohort": len(specs),
         }
         write_json(folder.path / RESULT, result)
+
+
+class Clock:
+    """What a cohort has taken, earlier sessions included.
+
+    Args:
+        before: headers of the checkpoints that it goes on from.
+    """
+
+    def __init__(self, before: Sequence[Mapping[str, Any]]) -> None:
+        self._before = {
+            name: max((header.get(name, 0.0) for header in before), default=0.0)
+            for name in ("seconds", "processor_seconds")
+        }
+        self._began = self._now()
+
+    def spent(self) -> dict[str, float]:
+        """``seconds`` on the wall, and of all the process's threads on a processor.
+
+        The latter do not count while the process is stopped or waits for a core, or for a GPU.
+        """
+        now = self._now()
+        return {k: round(self._before[k] + now[k] - self._began[k], 1) for k in now}
+
+    @staticmethod
+    def _now() -> dict[str, float]:
+        return {"seconds": time.monotonic(), "processor_seconds": time.process_time()}
 
 
 def _save(

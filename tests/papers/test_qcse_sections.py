@@ -247,9 +247,18 @@ def test_claims_of_the_paper_hold_for_its_own_cells(study):
 
 def test_hours_are_a_runs_share_of_its_cohort(study):
     section = study("qcse/acceleration")
-    folder = SimpleNamespace(result=lambda: {"seconds": 7200.0, "runs_in_cohort": 4})
+    spent = {"seconds": 14_400.0, "processor_seconds": 7_200.0, "runs_in_cohort": 4}
+    for device, hours in (("cpu (2 cores)", 0.5), ("NVIDIA H200", 1.0)):
+        folder = SimpleNamespace(result=lambda: spent, environment=lambda d=device: {"device": d})
+        section.result = lambda spec, folder=folder: SimpleNamespace(folder=folder)
+        assert section.hours(acceleration.PEN[0], acceleration.CQL[1]).tolist() == [hours] * 5
+    old = {"seconds": 14_400.0, "runs_in_cohort": 4}
+    folder = SimpleNamespace(
+        result=lambda: old, environment=lambda: {"device": "cpu (2 cores)"}, path="runs/0"
+    )
     section.result = lambda spec: SimpleNamespace(folder=folder)
-    assert section.hours(acceleration.PEN[0], acceleration.CQL[1]).tolist() == [0.5] * 5
+    with pytest.raises(o2okit.UserError, match="before processor time was recorded"):
+        section.hours(acceleration.PEN[0], acceleration.CQL[1])
 
 
 def test_the_entropy_of_a_runs_states(study):

@@ -2,10 +2,10 @@
 
 Numbered departures from the paper:
     1. Updates between two bonuses have none (specs/qcse.md 2; ``reuse`` would keep a row's last one).
-    2. Hours are those of the runs on this machine, a run's share of its cohort. Claims about them compare
-       hours in percent of the backbone's own; "close to" is within 10 percent (the printed hours differ by
-       6), and "about an hour" or "a lot" any more. All seeds share one measurement: such a verdict says
-       nothing of a busy machine.
+    2. Hours are those of the runs on this machine, a run's share of its cohort: on a CPU the processor's, not
+       the clock's, since machines are busy. Claims about them compare hours in percent of the backbone's own;
+       "close to" is within 10 percent (the printed hours differ by 6), and "about an hour" or "a lot" any
+       more. All seeds share one measurement: such a verdict says nothing of its noise.
     3. The pen's files are pickled and can't be built (specs/samg.md 4): none is read, another stands in, and
         claims 24 to 30 are not judged.
 """

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from o2okit.backbones import BACKBONES
+from o2okit.report.markdown import anchor
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,3 +24,11 @@ def test_every_link_into_the_project_leads_somewhere():
     assert len(links) > 10
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_every_link_to_a_heading_leads_to_one():
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", README)
+    assert any(file == "figures/REPORT.md" for file, _ in links)
+    for file, target in links:
+        text = (ROOT / file).read_text(encoding="utf-8") if file else README
+        assert target in map(anchor, re.findall(r"^#+ (.+)$", text, re.MULTILINE)), target

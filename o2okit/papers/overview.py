@@ -14,6 +14,7 @@ from o2okit import paths
 from o2okit.errors import UserError
 from o2okit.papers import STUDIES, values
 from o2okit.report.artefacts import ranges
+from o2okit.report.markdown import anchor
 
 NOT_RUN = "not run"  # an artefact of whose tasks a made section ran none
 
@@ -84,7 +85,10 @@ def artefact_rows() -> pd.DataFrame:
 
 
 def matrix(paper: str) -> pd.DataFrame:
-    """One row per section of a paper: section (a link), artefacts, status, verdicts; for the README."""
+    """One row per section of a paper: section, artefacts, status, verdicts; for the README.
+
+    A section links to its notebook, a status to what was made.
+    """
     artefacts, made = artefact_rows(), standing()
     rows = []
     for key, cls in STUDIES.items():
@@ -96,6 +100,8 @@ def matrix(paper: str) -> pd.DataFrame:
         status = str((ran if len(ran) else mine)["status"].iloc[0])
         if record and "tasks" in record:
             status += f"; {_coverage(record['tasks'], cls)}"
+        if record:
+            status = f"[{status}](figures/REPORT.md#{anchor(record['title'])})"
         rows.append(
             {
                 "section": f"[{cls.title}](notebooks/{key}.ipynb)",

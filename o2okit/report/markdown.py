@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,11 @@ def with_matrix(text: str, paper: str, matrix: pd.DataFrame) -> str:
     before, rest = text.split(first, 1)
     after = rest.split(last, 1)[1]
     return f"{before}{first}\n{matrix.to_markdown(index=False)}\n{last}{after}"
+
+
+def anchor(title: str) -> str:
+    """What a link to a heading ends with, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def page(

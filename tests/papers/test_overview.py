@@ -72,7 +72,9 @@ def test_the_matrix_says_how_many_of_the_tasks_were_run(folder):
         write(folder, "exploration", tasks=list(tasks), artefacts=made)
         rows = overview.matrix("gde").set_index("artefacts")
         [found] = rows.loc[rows.index.str.startswith("Table 1, "), "status"]
-        return found
+        text, link = found[1:-1].split("](")
+        assert link.startswith("figures/REPORT.md#")
+        return text
 
     assert status("hopper-medium-v2") == "made: laptop, seeds 0-1; 1 of 13 tasks"
     assert status("hopper-medium-v2", "halfcheetah-medium-v2").endswith("; 2 of 13 tasks")

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from o2okit.report.artefacts import COLOURS, style
+from o2okit.report.verdicts import CellOutcome
 from o2okit.tasks import TASKS
 
 WIDE = 3  # panels side by side
@@ -29,7 +30,8 @@ def scores(cells: pd.DataFrame, title: str, unit: str = "") -> Figure:
     """Ours with its interval and every seed, and the published mean ± std, a line per entry.
 
     Args:
-        cells: task, entry, score, low, high, each, published, published_std; one row per task and entry.
+        cells: task, entry, score, low, high, each, published, published_std, verdict; one row per task
+            and entry.
         title: of the figure.
         unit: of the numbers, where they are no scores.
     """
@@ -64,7 +66,9 @@ def scores(cells: pd.DataFrame, title: str, unit: str = "") -> Figure:
         place.set_axisbelow(True)
     shown = [("ours, 95 % interval", COLOURS["blue"], "o", 1.6), ("each seed", "0.45", "|", 0)]
     if shift:
-        shown.append(("published, ± std", COLOURS["orange"], "D", 1.6))
+        unlike = (cells["verdict"] == CellOutcome.NOT_COMPARABLE).any()
+        label = "published (other data, amounts), ± std" if unlike else "published, ± std"
+        shown.append((label, COLOURS["orange"], "D", 1.6))
     handles = [
         Line2D([], [], color=colour, marker=marker, ms=6, lw=width, label=label)
         for label, colour, marker, width in shown

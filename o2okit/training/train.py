@@ -312,13 +312,15 @@ class Clock:
     """What a cohort has taken, earlier sessions included.
 
     Args:
-        before: headers of the checkpoints that it goes on from.
+        before: headers of the checkpoints that it goes on from. What one of them does not have, since older
+            code wrote it, is not known of the whole either.
     """
 
     def __init__(self, before: Sequence[Mapping[str, Any]]) -> None:
         self._before = {
-            name: max((header.get(name, 0.0) for header in before), default=0.0)
-            for name in ("seconds", "processor_seconds")
+            name: max((header[name] for header in before), default=0.0)
+            for name in self._now()
+            if all(name in header for header in before)
         }
         self._began = self._now()
 
@@ -328,7 +330,7 @@ class Clock:
         The latter do not count while the process is stopped or waits for a core, or for a GPU.
         """
         now = self._now()
-        return {k: round(self._before[k] + now[k] - self._began[k], 1) for k in now}
+        return {k: round(done + now[k] - self._began[k], 1) for k, done in self._before.items()}
 
     @staticmethod
     def _now() -> dict[str, float]:

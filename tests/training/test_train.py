@@ -369,14 +369,17 @@ def test_what_earlier_sessions_took_and_were_is_kept(tmp_path, monkeypatch):
 
 
 def test_a_clock_goes_on_from_earlier_sessions(monkeypatch):
-    """A run whose checkpoint is from before processor time was kept, and one that a kill left behind it."""
-    before = [{"step": 3, "seconds": 10.0}, {"seconds": 12.0, "processor_seconds": 4.0}]
+    """Two runs between whose checkpoints a kill came; one from before processor time was kept."""
+    older = {"step": 3, "seconds": 10.0}
+    before = [older | {"processor_seconds": 3.0}, {"seconds": 12.0, "processor_seconds": 4.0}]
     now = {"monotonic": 100.0, "process_time": 50.0}
     for name in now:
         monkeypatch.setattr(training.time, name, lambda name=name: now[name])
-    clock = training.Clock(before)
+    clock, partly, fresh = map(training.Clock, (before, [older, *before], []))
     now |= {"monotonic": 105.0, "process_time": 53.0}
     assert clock.spent() == {"seconds": 17.0, "processor_seconds": 7.0}
+    assert partly.spent() == {"seconds": 17.0}, "of a part of it only"
+    assert fresh.spent() == {"seconds": 5.0, "processor_seconds": 3.0}
 
 
 def test_what_a_run_starts_from_is_a_part_of_what_it_was_trained_with(tmp_path, monkeypatch):

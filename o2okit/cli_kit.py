@@ -93,16 +93,22 @@ def _add_cell(command: argparse.ArgumentParser, *, data: bool = True) -> None:
     command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
     command.add_argument("--seeds", type=int, help="how many; default: the profile's")
     command.add_argument("--eval-every", type=int, help="steps; default: the profile's")
-    command.add_argument("--ant-obs", type=int, default=111, help="27: ant without its 84 zeros")
+    command.add_argument(
+        "--ant-obs", type=int, default=OWN["ant_obs"], help="27: ant without its 84 zeros"
+    )
     if data:
-        command.add_argument("--source", default="auto", help="auto, d4rl, minari, kit or a path")
+        command.add_argument(
+            "--source", default=OWN["source"], help="auto, d4rl, minari, kit or a path"
+        )
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
     _add_pairs(command, "--hyper", "a hyper-parameter of the backbone")
 
 
 def _add_online(command: argparse.ArgumentParser) -> None:
     command.add_argument("--steps", type=int, help="environment steps; default: the profile's")
-    command.add_argument("--updates-per-step", type=int, default=1, help="default: 1")
+    command.add_argument(
+        "--updates-per-step", type=int, default=OWN["updates_per_step"], help="default: 1"
+    )
 
 
 def _add_pairs(command: argparse.ArgumentParser, flag: str, what: str) -> None:

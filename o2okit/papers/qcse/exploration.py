@@ -73,7 +73,7 @@ class ExplorationStudy(GridStudy):
         def own(number: int, lhs: Any, rhs: Any) -> dict[str, Any]:
             words = f"{lhs.label} ends above {rhs.label} (sum over tasks)"
             sides = self.total(lhs, ""), ">", self.total(rhs, "")
-            return self.counted(self.judge_own(number, words, *sides, paired=True))
+            return self.counted(self.judge_own(number, words, *sides, paired=self.paired(lhs, rhs)))
 
         return [
             total("qcse-13", CQL_VCSE, CAL_VCSE),

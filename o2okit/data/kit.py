@@ -121,9 +121,8 @@ def episode_returns(
     where: Task, snapshot: Snapshot | None, episodes: int, *, seed: int, stream: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns and lengths ``[episodes]`` of as many sampled episodes."""
-    return _episodes(
-        roll_out(*_set_up(where, snapshot, episodes, seed, stream), episodes)
-    )  # one each
+    fields = roll_out(*_set_up(where, snapshot, episodes, seed, stream), episodes)  # one each
+    return _episodes(fields)
 
 
 def _episodes(fields: Fields) -> tuple[np.ndarray, np.ndarray]:

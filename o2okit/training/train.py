@@ -83,7 +83,7 @@ class Run:
         return [int(file.stem) for file in sorted(self.folder.path.glob("snapshots/*.safetensors"))]
 
     def checkpoints(self) -> list[int]:
-        """As ``snapshots``. Raises ``UserError`` where there are none: what they are for needs them."""
+        """As ``snapshots``, for those who can't do without: ``UserError`` where there are none."""
         if found := self.snapshots():
             return found
         raise UserError(

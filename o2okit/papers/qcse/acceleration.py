@@ -7,7 +7,7 @@ Numbered departures from the paper:
        "close to" is within 10 percent (the printed hours differ by 6), and "about an hour" or "a lot" any
        more. All seeds share one measurement: such a verdict says nothing of its noise.
     3. The pen's files are pickled and can't be built (specs/samg.md 4): none is read, another stands in, and
-        claims 24 to 30 are not judged.
+       claims 24 to 30 are not judged.
 """
 
 from __future__ import annotations

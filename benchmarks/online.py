@@ -40,7 +40,7 @@ def measure(task: str, backbone: str, runs: int, steps: int) -> dict[str, float]
     cohort = Cohort(specs)
     with Threads(torch.device(cohort.device)) as threads:
         for _ in range(50):
-            threads.tick(cohort.step)
+            threads.tick()
             cohort.advance()
         began = time.perf_counter()
         for _ in range(steps):

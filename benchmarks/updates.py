@@ -1,11 +1,12 @@
 """Milliseconds per update of each backbone: batch 256, 17 observations, 6 actions, the networks of each
 backbone's defaults (2x256; AWAC and, for the comparison, CQL 3x256).
 
-    python benchmarks/updates.py [--json] [--threads 1 2] [--runs 1 5] [--seconds 3]
+    python benchmarks/updates.py [--json] [--threads 1 2] [--runs 1 5] [--seconds 3] [--device cuda]
 
 The baseline is ``plain.py``: the same update as single-run PyTorch code is commonly written, in the same
 process, in turns with ours. ``products`` is what one run's update needs at least: its matrix products, of the
-same shapes, with nothing between them. Only the ratios mean anything on another machine.
+same shapes, with nothing between them. Only the ratios mean anything on another machine. On a GPU there are
+``graph``, the same updates recorded once and replayed (``O2OKIT_CUDA_GRAPH``), and no ``products``.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from o2okit.data import Batch
 from o2okit.hyper import complete
 from o2okit.streams import Streams
 from o2okit.tasks import task
+from o2okit.training.capture import CapturedUpdate
 
 TASK = task("halfcheetah")
 THREE = {"hidden": (256,) * 3, "critic_hidden": (256,) * 3}
 SETTINGS = {"cql": THREE, "cal-ql": THREE}
 ROUNDS = 3
+EACH = 4  # updates between two looks at the clock
 PERIOD = 2  # updates after which TD3's begin anew
 
 
@@ -41,15 +44,16 @@ def minibatch(runs: int, rows: int = 256) -> Batch:
     return Batch(obs, action, reward, next_obs, torch.zeros(runs, rows), returns)
 
 
-def ours(name: str, runs: int) -> Callable[[], None]:
+def ours(name: str, runs: int, graph: bool = False) -> Callable[[], None]:
     """An update with its random numbers and its preparation of the minibatch."""
-    cls, seeds = BACKBONES[name], tuple(range(runs))
+    device, cls, seeds = torch.get_default_device(), BACKBONES[name], tuple(range(runs))
     hyper = complete(cls.Hyperparameters, SETTINGS.get(name, {}))
     batch = minibatch(runs, hyper["batch_size"])
-    agent, streams = cls(TASK, [hyper] * runs, seeds), Streams(seeds, "offline")
+    agent, streams = cls(TASK, [hyper] * runs, seeds, device), Streams(seeds, "offline", device)
+    learn = CapturedUpdate(agent) if graph else agent.update
 
     def update() -> None:
-        agent.update(agent.prepare(batch), streams.at(agent.updates))
+        learn(agent.prepare(batch), streams.at(agent.updates))
 
     return update
 
@@ -102,35 +106,45 @@ def products(name: str) -> Callable[[], None]:
     return run
 
 
+def now() -> float:
+    if torch.cuda.is_available():  # what was launched is not yet done
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def milliseconds(update: Callable[[], None], seconds: float) -> float:
-    for _ in range(4):
+    for _ in range(EACH):
         update()
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        for _ in range(4):
+    began, count = now(), 0
+    while now() - began < seconds:
+        for _ in range(EACH):
             update()
-        count += 4
-    return 1e3 * (time.perf_counter() - began) / count
+        count += EACH
+    return 1e3 * (now() - began) / count
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
     parser.add_argument(
         "--backbones", nargs="+", default=[n for n in BACKBONES if not BACKBONES[n].discrete]
     )
     args = parser.parse_args()
-    rows = []
-    for threads in args.threads:
+    rows, gpu = [], args.device == "cuda"
+    torch.set_default_device(args.device)
+    for threads in [1] if gpu else args.threads:
         torch.set_num_threads(threads)
         for name in args.backbones:
             updates = {f"R={runs}": ours(name, runs) for runs in args.runs}
+            if gpu:
+                updates |= {f"graph R={runs}": ours(name, runs, graph=True) for runs in args.runs}
             if name in PLAIN:
                 updates["plain"] = plain(name)
-            if 1 in args.runs:
+            if 1 in args.runs and not gpu:
                 updates["products"] = products(name)
             best = dict.fromkeys(updates, float("inf"))
             for _ in range(ROUNDS):  # in turns: what disturbs the machine disturbs all of them
@@ -141,10 +155,12 @@ def main() -> None:
                 text = "  ".join(f"{label} {ms:7.2f} ms" for label, ms in best.items())
                 if "plain" in best:
                     text += "  " + "  ".join(
-                        f"{best['plain'] * runs / best[f'R={runs}']:.2f}x at R={runs}"
-                        for runs in args.runs
+                        f"{best['plain'] * int(label.split('=')[1]) / ms:.2f}x at {label}"
+                        for label, ms in best.items()
+                        if "R=" in label
                     )
-                print(f"{threads} threads  {name:7s} {text}", flush=True)
+                where = torch.cuda.get_device_name() if gpu else f"{threads} threads"
+                print(f"{where}  {name:7s} {text}", flush=True)
     if args.json:
         print(json.dumps(rows, indent=1))
 

@@ -46,6 +46,7 @@ def add_data_commands(actions: argparse._SubParsersAction) -> None:
     command = actions.add_parser("train", help="train the policies that collect kit datasets")
     command.add_argument("environment", help="hopper, ant-controller, ...")
     command.add_argument("--steps", type=int, help="default: the environment's, up to 1,000,000")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda")
     command.set_defaults(command=_train)
 
     command = actions.add_parser(
@@ -147,7 +148,7 @@ def _train(args: argparse.Namespace) -> int:
     from o2okit.training import behaviour, train
 
     spec = behaviour.training(args.environment, args.steps)
-    (run,) = train([spec], device="cpu", checkpoint_seconds=120, label=args.environment)
+    (run,) = train([spec], device=args.device, checkpoint_seconds=120, label=args.environment)
     steps = "" if args.steps is None else f" --steps {args.steps}"
     print(f"{run.folder.path}\nNow: o2okit data ladder {args.environment}{steps}")
     return 0

@@ -8,6 +8,7 @@ from o2okit.data import Batch, Dataset
 from o2okit.hyper import complete
 from o2okit.methods import METHODS
 from o2okit.tasks import Key, task
+from o2okit.training import RunSpec, protocol
 
 TASK, SEEDS, B = task("hopper"), (3, 8), 16
 SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": B}
@@ -16,6 +17,22 @@ FEW = {
     "cal-ql": {"n_actions": 2},
     "cql-ensemble": {"n_actions": 2, "members": 2},
 }
+
+STEPS = 40  # of a fine-tuning
+SHORT = {
+    "gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 40},
+    "pex": {"warm_up": 10},
+    "vae-bonus": {"start": 10, "hidden": (8, 8), "latent": 4, "samples": 3},
+    "sung": {"vae_updates": 2, "vae_hidden": (8, 8), "candidates": 30},
+    **{name: {"start": 10} for name in ("const", "qcse", "rnd-bonus", "se", "vcse")},
+    "bp-iql": {"epochs": 2, "prior_hidden": (8, 8), "mixing_hidden": (8, 8), "prior_batch": 64},
+}
+PAIRS = [
+    (backbone, name)
+    for name, method in METHODS.items()
+    for backbone, cls in BACKBONES.items()
+    if not cls.discrete and method.fits(backbone)
+]
 
 
 def make(name, backbone="iql", prepare=True, **hyper):
@@ -64,3 +81,19 @@ def hopper_data(steps=300) -> Dataset:
         obs = following
     columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
     return Dataset("hopper", "test-hopper", "kit", *columns)
+
+
+def fine_tuning(backbone, method, data) -> list[RunSpec]:
+    """Pre-trained for a few updates, then fine-tuned; three seeds."""
+    hyper = SMALL | FEW.get(backbone, {})
+    return [
+        protocol.online(
+            RunSpec("hopper", backbone, "offline", 5, seed, hyper=hyper, dataset=data),
+            method,
+            STEPS,
+            method_hyper=SHORT.get(method, {}),
+            eval_every=20,
+            eval_episodes=2,
+        )
+        for seed in (4, 1, 7)
+    ]

@@ -1,50 +1,20 @@
 """Every method with every backbone it is defined for: a run is its seed, resumes exactly, stays finite."""
 
 import pytest
-from hosts import FEW, SMALL, hopper_data
+from hosts import PAIRS, STEPS, fine_tuning, hopper_data
 
 from o2okit.backbones import BACKBONES
 from o2okit.data import Dataset
 from o2okit.methods import METHODS
-from o2okit.training import RunSpec, RunStore, protocol, train
+from o2okit.training import RunStore, train
 from o2okit.training.cohort import Cohort
 
-SHORT = {
-    "gde": {"fine_tune_steps": 15, "scoring_steps": 10, "total_steps": 40},
-    "pex": {"warm_up": 10},
-    "vae-bonus": {"start": 10, "hidden": (8, 8), "latent": 4, "samples": 3},
-    "sung": {"vae_updates": 2, "vae_hidden": (8, 8), "candidates": 30},
-    **{name: {"start": 10} for name in ("const", "qcse", "rnd-bonus", "se", "vcse")},
-    "bp-iql": {"epochs": 2, "prior_hidden": (8, 8), "mixing_hidden": (8, 8), "prior_batch": 64},
-}
-PAIRS = [
-    (backbone, name)
-    for name, method in METHODS.items()
-    for backbone, cls in BACKBONES.items()
-    if not cls.discrete and method.fits(backbone)
-]
-STEPS, HALF = 40, 27
+HALF = 27
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return hopper_data()
-
-
-def specs(backbone, method, data) -> list[RunSpec]:
-    """Pre-trained for a few updates, then fine-tuned; three seeds."""
-    hyper = SMALL | FEW.get(backbone, {})
-    return [
-        protocol.online(
-            RunSpec("hopper", backbone, "offline", 5, seed, hyper=hyper, dataset=data),
-            method,
-            STEPS,
-            method_hyper=SHORT.get(method, {}),
-            eval_every=20,
-            eval_episodes=2,
-        )
-        for seed in (4, 1, 7)
-    ]
 
 
 def trained(specs, store, steps) -> Cohort:
@@ -70,7 +40,7 @@ def advance(cohort, steps) -> Cohort:
 
 @pytest.mark.parametrize(("backbone", "method"), PAIRS)
 def test_a_run_is_its_seed_alone_among_others_and_resumed(backbone, method, data, tmp_path):
-    store, wanted = RunStore(tmp_path), specs(backbone, method, data)
+    store, wanted = RunStore(tmp_path), fine_tuning(backbone, method, data)
     among = trained(wanted, store, STEPS)
     alone = trained(wanted[1:2], store, STEPS)
     ours, theirs = alone.state(), among.state()
@@ -90,7 +60,7 @@ def test_a_run_is_its_seed_alone_among_others_and_resumed(backbone, method, data
 
 def test_the_first_evaluation_is_the_offline_policys_however_often_there_is_one(data, tmp_path):
     """QDagger's teacher keeps its score when the next evaluation follows after a single step."""
-    cohort = trained(specs("iql", "qdagger", data), RunStore(tmp_path), 0)
+    cohort = trained(fine_tuning("iql", "qdagger", data), RunStore(tmp_path), 0)
     before = cohort.method.teacher_score.clone()
     cohort.advance()
     cohort.method.teacher_score.fill_(7.0)

@@ -116,7 +116,11 @@ class ActorCritic(Agent):
         if policy is None and self.updates == 0:
             return draws.uniform("random action", self.act_size).float() * 2 - 1
         noise = draws.normal("explore", 1, self.act_size)
-        return (policy or self.policy).sample(self.view(obs[:, None]), noise)[:, 0]
+        return self.sampled(policy or self.policy, obs, noise)
+
+    def sampled(self, policy: Policy, obs: Tensor, noise: Tensor) -> Tensor:
+        """A policy's actions ``[R, A]`` for ``obs`` ``[R, D]`` and normal ``noise`` ``[R, 1, A]``."""
+        return policy.sample(self.view(obs[:, None]), noise)[:, 0]
 
     def view(self, obs: Tensor) -> Tensor:
         """Observations ``[..., D]`` standardised."""

@@ -151,19 +151,21 @@ class Replay:
         """Stores one transition per run.
 
         Args:
-            transition: fields ``[R]`` or ``[R, size]``.
+            transition: fields ``[R]`` or ``[R, size]``, together on any device.
             ended: whether it is its episode's last, ``[R]``; n-step sums and images need it.
         """
         if self.frames is not None:
+            transition = Batch(*(value.to(self.device) for value in transition[:5]))
+            ended = ended.to(self.device)
             obs, following = self.frames.push(transition.obs, transition.next_obs, ended)
             transition = transition._replace(obs=obs, next_obs=following)
         fields = [value.to(torch.float32).view(self.runs, -1) for value in transition[:5]]
         if len(self._sizes) > 5:  # unknown until the episode ends
             fields.append(fields[0].new_full((self.runs, 1), -torch.inf))
         places = self._base + self._next
-        self.rows[places] = torch.cat(fields, dim=1)
+        self.rows[places] = torch.cat(fields, dim=1).to(self.device)
         if self.n_step > 1:
-            self.ends[places] = ended
+            self.ends[places] = ended.to(self.device)
         if self.priorities is not None:
             self.priorities.add(places)
         self._next = (self._next + 1) % self.capacity

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from o2okit.nn.stacked import Stacked
 
+PIECES, LEAST = 64, 4_096  # of a flat tensor on a GPU: how many at most, numbers in each at least
+
 
 class Adam:
     """Adam (Kingma & Ba, 2015) over the flat parameters of networks; one fused step serves all runs.
@@ -29,6 +31,8 @@ class Adam:
         self.second = [torch.zeros_like(flat, requires_grad=False) for flat in self.flats]
         self.steps = torch.zeros((), device=self.flats[0].device)
         self._lr: float | Tensor = lr
+        self._trained = self._pieces(self.flats)
+        self._moments = [self._pieces(parts) for parts in (self.first, self.second)]
 
     def step(self, loss: Tensor) -> None:
         """One step on ``loss`` ``[R]``: runs share no parameters, so the sum separates."""
@@ -46,12 +50,11 @@ class Adam:
         """One step along what ``gradient`` returned."""
         self.steps += 1
         torch._fused_adam_(
-            self.flats,
-            gradients,
-            self.first,
-            self.second,
+            self._trained,
+            self._pieces(gradients),
+            *self._moments,
             [],
-            [self.steps] * len(self.flats),
+            [self.steps] * len(self._trained),
             lr=self._lr,
             beta1=0.9,
             beta2=0.999,
@@ -60,6 +63,15 @@ class Adam:
             amsgrad=False,
             maximize=False,
         )
+
+    @staticmethod
+    def _pieces(flats: Sequence[Tensor]) -> list[Tensor]:
+        """The same memory; on a GPU in pieces: its kernel would give tensors of this size few cores."""
+        if not flats[0].is_cuda:
+            return list(flats)
+        sizes = [LEAST * math.ceil(flat.numel() / (LEAST * PIECES)) for flat in flats]
+        pairs = zip(flats, sizes, strict=True)
+        return [piece for flat, size in pairs for piece in flat.detach().split(size)]
 
     @property
     def lr(self) -> float:

@@ -12,18 +12,21 @@ what is made once (the moments of Adam, the libraries' workspaces).
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from o2okit.backbones.actor_critic import ActorCritic
 from o2okit.backbones.base import Agent
 from o2okit.data import Batch
 from o2okit.errors import UserError
 from o2okit.streams import Draws
 
 FLAG = "O2OKIT_CUDA_GRAPH"
-EAGER = 3  # updates of each branch before it is recorded
+EAGER = 3  # times that work is done before it is recorded
+T = TypeVar("T")
 
 
 def wanted(device: torch.device | str) -> bool:
@@ -65,6 +68,42 @@ class FixedDraws:
         return self._fixed[key]
 
 
+class Recorder:
+    """Does work that reads and writes fixed memory: some times as it is, then recorded, then replayed.
+
+    Args:
+        device: a GPU.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self._done: dict[Hashable, int] = {}
+        self.graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
+
+    def __call__(self, branch: Hashable, work: Callable[[], T]) -> T:
+        """What ``work`` returns; the next call overwrites it. Equal ``branch``: the same work."""
+        done = self._done.get(branch, 0)
+        if done < EAGER:
+            self._done[branch] = done + 1
+            return self._eager(work)
+        if branch not in self.graphs:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self.stream):  # nothing runs yet
+                self.graphs[branch] = graph, work()
+        graph, result = self.graphs[branch]
+        graph.replay()
+        return result
+
+    def _eager(self, work: Callable[[], T]) -> T:
+        """On a stream of its own, as what precedes a capture must be."""
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            result = work()
+        current.wait_stream(self.stream)
+        return result
+
+
 class CapturedUpdate:
     """Takes the place of ``agent.update``; call it with minibatches of one shape.
 
@@ -75,26 +114,17 @@ class CapturedUpdate:
     def __init__(self, agent: Agent) -> None:
         self.agent, self.draws = agent, FixedDraws()
         self.batch: Batch | None = None
-        self.stream = torch.cuda.Stream(agent.device)
+        self.recorder = Recorder(agent.device)
         for adam in agent.optimisers():
             adam.make_capturable()
-        self._done: dict[Hashable, int] = {}
-        self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
 
     def __call__(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """As ``Agent.update``; the metrics are overwritten by the next call."""
+        agent = self.agent
         self._load(batch, draws)
-        self.agent.schedule()
-        branch = self.agent.branch()
-        if self._done.get(branch, 0) < EAGER:
-            metrics = self._eager()
-            self._done[branch] = self._done.get(branch, 0) + 1
-        else:
-            if branch not in self._graphs:
-                self._graphs[branch] = self._record()
-            graph, metrics = self._graphs[branch]
-            graph.replay()
-        self.agent.updates += 1
+        agent.schedule()
+        metrics = self.recorder(agent.branch(), lambda: agent.learn(self.batch, self.draws))
+        agent.updates += 1
         return metrics
 
     def _load(self, batch: Batch, draws: Draws) -> None:
@@ -106,17 +136,34 @@ class CapturedUpdate:
         self.draws.load(draws)
         self.agent.method.draws = self.draws
 
-    def _eager(self) -> dict[str, Tensor]:
-        """On a stream of its own, as what precedes a capture must be."""
-        current = torch.cuda.current_stream(self.agent.device)
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            metrics = self.agent.learn(self.batch, self.draws)
-        current.wait_stream(self.stream)
-        return metrics
 
-    def _record(self) -> tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):  # nothing runs yet
-            metrics = self.agent.learn(self.batch, self.draws)
-        return graph, metrics
+class CapturedActions:
+    """Takes the place of a function of tensors, and of objects that stay (a policy), with one result.
+
+    Args:
+        function: what it does depends on its arguments alone, and on parameters that are changed in place.
+        device: a GPU.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], device: torch.device | str) -> None:
+        self.function, self.recorder = function, Recorder(device)
+        self._fixed: dict[Hashable, list[Any]] = {}
+
+    def __call__(self, *arguments: Any) -> Tensor:
+        """As ``function``; the result is overwritten by the next call."""
+        key = tuple(x.shape if isinstance(x, Tensor) else x for x in arguments)
+        if key not in self._fixed:
+            self._fixed[key] = [x.clone() if isinstance(x, Tensor) else x for x in arguments]
+        fixed = self._fixed[key]
+        for place, x in zip(fixed, arguments, strict=True):
+            if isinstance(x, Tensor):
+                place.copy_(x)
+        return self.recorder(key, lambda: self.function(*fixed))
+
+
+def capture(agent: Agent) -> CapturedUpdate:
+    """Returns what takes the place of ``agent.update``, and lets the agent act by recorded work, too."""
+    agent.greedy = CapturedActions(agent.greedy, agent.device)
+    if isinstance(agent, ActorCritic):  # the others choose among few actions
+        agent.sampled = CapturedActions(agent.sampled, agent.device)
+    return CapturedUpdate(agent)

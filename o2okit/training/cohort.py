@@ -17,7 +17,7 @@ from o2okit.data.rollout import one_thread
 from o2okit.methods import METHODS, Naive
 from o2okit.streams import Draws, Streams
 from o2okit.tasks import Key, Task
-from o2okit.training.capture import CapturedUpdate, wanted
+from o2okit.training.capture import capture, wanted
 from o2okit.training.spec import RunSpec
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -36,7 +36,7 @@ class Cohort:
         self.specs, self.runs, self.device = list(specs), len(specs), device
         self.task, self.online = spec.task_seen, spec.phase == "online"
         self.agent = BACKBONES[spec.backbone](self.task, [s.hyper for s in specs], seeds, device)
-        self.update = CapturedUpdate(self.agent) if wanted(device) else self.agent.update
+        self.update = capture(self.agent) if wanted(device) else self.agent.update
         method = METHODS[spec.method]
         self.method = method(self.agent, [s.method_hyper for s in specs], seeds)
         self.agent.method = self.method
@@ -116,21 +116,21 @@ class Cohort:
 
     def interact(self) -> None:
         """One step of every run's environment."""
-        obs = torch.from_numpy(self.obs).to(self.device)
-        action = self.method.act(obs, self.streams.at(self.step))
-        action = action.nan_to_num()  # a diverged run goes on and is recorded as such
-        self.obs, reward, terminated, truncated, info = self.env.step(action.cpu().numpy())
-        following, rewards, ends = (
-            torch.from_numpy(value).to(self.device)
-            for value in (info["final_obs"], reward, terminated)
-        )
+        obs = torch.from_numpy(self.obs)
+        action = self.method.act(obs.to(self.device), self.streams.at(self.step))
+        action = action.nan_to_num().cpu()  # a diverged run goes on and is recorded as such
+        self.obs, reward, terminated, truncated, info = self.env.step(action.numpy())
+        following, rewards, ends = map(
+            torch.from_numpy, (info["final_obs"], reward, terminated)
+        )  # which go to a GPU as one row
         ended = terminated | truncated
-        self.method.observe(rewards, torch.from_numpy(ended).to(self.device))
+        seen = torch.from_numpy(np.stack([reward, ended])).to(self.device)
+        self.method.observe(seen[0], seen[1].bool())
         if self.method.cuts():
             if not ended.all():
                 self.obs, _ = self.env.reset(options={"reset_mask": ~ended})
             ended = np.ones_like(ended)
-        last = torch.from_numpy(ended).to(self.device)
+        last = torch.from_numpy(ended)
         self.replay.add(Batch(obs, action, rewards, following, ends), last)
         self.episode["return"] += reward
         self.episode["length"] += 1

@@ -143,7 +143,7 @@ def test_captured_updates_equal_eager_ones_on_a_gpu(name):
     for step in range(20):
         eager.update(minibatch(name, step, "cuda"), streams.at(step))
         metrics = update(minibatch(name, step, "cuda"), streams.at(step))
-    assert update._graphs
+    assert update.recorder.graphs
     assert all(value.isfinite().all() for value in metrics.values())
     assert_close(eager.state(), recorded.state())
 
@@ -151,8 +151,8 @@ def test_captured_updates_equal_eager_ones_on_a_gpu(name):
 @GPU
 @pytest.mark.parametrize(("backbone", "method"), PAIRS)
 def test_captured_fine_tuning_equals_eager_fine_tuning_on_a_gpu(backbone, method, monkeypatch):
-    """The method's part of an update is recorded, too; a rounding may change an action, so no many steps."""
-    states = {}
+    """The method's part of an update is recorded, too, and so is acting."""
+    states, rows = {}, {}
     for flag in ("0", "1"):
         monkeypatch.setenv(capture.FLAG, flag)
         cohort = Cohort(fine_tuning(backbone, method, hopper_data()), "cuda")
@@ -160,6 +160,9 @@ def test_captured_fine_tuning_equals_eager_fine_tuning_on_a_gpu(backbone, method
         while cohort.step < 30:
             cohort.advance()
         states[flag] = cohort.state()
-        graphs = getattr(cohort.update, "_graphs", None)
-        assert bool(graphs) == (flag == "1")
+        cohort.evaluate()
+        rows[flag] = [row["evaluations"][0]["return"] for row in cohort.rows]
+        assert isinstance(cohort.update, capture.CapturedUpdate) == (flag == "1")
+    assert cohort.update.recorder.graphs
     assert_close(states["0"], states["1"])
+    assert rows["1"] == pytest.approx(rows["0"], rel=1e-2)

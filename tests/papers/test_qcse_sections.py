@@ -159,6 +159,31 @@ def test_the_printed_neighbour_of_a_task_is_compared_on_that_task_alone(study):
         assert all(f"{task}, k = {best} against k = {end}" in reason for end in (0, 110, 30 - best))
 
 
+def test_the_best_k_is_chosen_by_the_other_seeds(study):
+    """Numbers that differ by chance alone support nothing; real differences do."""
+    rng, section = (
+        np.random.default_rng(0),
+        study("qcse/neighbours", "paper", tasks=[neighbours.HOPPER]),
+    )
+    noise = {entry.label: rng.normal(size=3) for entry in neighbours.BY_K.values()}
+
+    def verdict(effect):
+        section.scores = lambda task, entry: (
+            noise.get(entry.label, np.zeros(3)) + effect * (entry.label == "k = 15")
+        )
+        return {row["claim_id"]: row["verdict"] for row in section._judge()}["qcse-17"]
+
+    section.scores = lambda task, entry: noise[entry.label]
+    best, worst = section.best_and_worst(neighbours.HOPPER)
+    table = np.array(list(noise.values()))
+    for seed in range(3):
+        others = np.delete(table, seed, axis=1).mean(1)
+        assert best[seed] == table[others.argmax(), seed]
+        assert worst[seed] == table[others.argmin(), seed]
+    assert verdict(0.0) == "undecided"
+    assert verdict(10.0) == "supported"
+
+
 def test_a_claim_about_several_tasks_says_how_many_were_not_run(study):
     """One task of each section, where three seeds are clear."""
 

@@ -36,7 +36,8 @@ class Cohort:
         self.specs, self.runs, self.device = list(specs), len(specs), device
         self.task, self.online = spec.task_seen, spec.phase == "online"
         self.agent = BACKBONES[spec.backbone](self.task, [s.hyper for s in specs], seeds, device)
-        self.update = capture(self.agent) if wanted(device) else self.agent.update
+        recorded = wanted(device, self.agent.discrete)
+        self.update = capture(self.agent) if recorded else self.agent.update
         method = METHODS[spec.method]
         self.method = method(self.agent, [s.method_hyper for s in specs], seeds)
         self.agent.method = self.method

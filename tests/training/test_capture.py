@@ -106,10 +106,11 @@ def test_updates_of_one_branch_do_the_same_work_in_place_and_never_wait(name):
 
 
 def test_the_flag(monkeypatch):
-    assert not capture.wanted("cuda")
-    monkeypatch.setenv(capture.FLAG, "1")
     assert capture.wanted("cuda")
     assert not capture.wanted("cpu")
+    assert not capture.wanted("cuda", discrete=True)
+    monkeypatch.setenv(capture.FLAG, "0")
+    assert not capture.wanted("cuda")
     monkeypatch.setenv(capture.FLAG, "yes")
     with pytest.raises(UserError, match="must be 0 or 1; got 'yes'"):
         capture.wanted("cuda")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,13 @@ from torch import Tensor
 from o2okit.nn.stacked import Stacked
 
 PIECES, LEAST = 64, 4_096  # of a flat tensor on a GPU: how many at most, numbers in each at least
+
+
+def pieces(flats: Sequence[Tensor]) -> list[Tensor]:
+    """The same memory in pieces: on a GPU the kernel would give tensors of this size few cores."""
+    sizes = [LEAST * math.ceil(flat.numel() / (LEAST * PIECES)) for flat in flats]
+    pairs = zip(flats, sizes, strict=True)
+    return [piece for flat, size in pairs for piece in flat.detach().split(size)]
 
 
 class Adam:
@@ -64,14 +71,9 @@ class Adam:
             maximize=False,
         )
 
-    @staticmethod
-    def _pieces(flats: Sequence[Tensor]) -> list[Tensor]:
-        """The same memory; on a GPU in pieces: its kernel would give tensors of this size few cores."""
-        if not flats[0].is_cuda:
-            return list(flats)
-        sizes = [LEAST * math.ceil(flat.numel() / (LEAST * PIECES)) for flat in flats]
-        pairs = zip(flats, sizes, strict=True)
-        return [piece for flat, size in pairs for piece in flat.detach().split(size)]
+    @property
+    def _pieces(self) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+        return pieces if self.flats[0].is_cuda else list
 
     @property
     def lr(self) -> float:

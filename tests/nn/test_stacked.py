@@ -6,6 +6,7 @@ from torch import nn
 
 from o2okit.errors import UserError
 from o2okit.nn import Adam, StackedMLP
+from o2okit.nn.adam import pieces
 
 SEEDS = (4, 0, 7)
 
@@ -144,8 +145,20 @@ def test_pack_and_unpack_are_inverse_and_keep_runs_apart():
     assert (other.flat == stack.flat).all()
 
 
-def test_adam_is_pytorchs_to_the_last_bit():
-    ours, theirs = (StackedMLP((0, 1), (5, 7, 2), name="n") for _ in range(2))
+@pytest.mark.parametrize("split", [False, True])
+def test_adam_is_pytorchs_to_the_last_bit(split, monkeypatch):
+    """Whole, as on a processor, and in pieces, as on a GPU."""
+    ours, theirs = (StackedMLP((0, 1), (5, 30, 2), name="n") for _ in range(2))
+    if split:
+        monkeypatch.setattr("o2okit.nn.adam.LEAST", 32)
+        monkeypatch.setattr(Adam, "_pieces", staticmethod(pieces))
+        parts = pieces([ours.flat, theirs.flat[:100]])
+        assert max(len(part) for part in parts) == 32
+        assert torch.equal(torch.cat(parts), torch.cat([ours.flat, theirs.flat[:100]]))
+        assert [part.data_ptr() for part in parts][:2] == [
+            ours.flat.data_ptr(),
+            ours.flat[32:].data_ptr(),
+        ]
     adam, rng = Adam([ours], lr=3e-3), torch.Generator().manual_seed(0)
     oracle = torch.optim.Adam([theirs.flat], lr=3e-3, fused=True)
     for step in range(20):

@@ -252,7 +252,7 @@ def make_ladder(
         return replace(snapshot, scores=scores)
 
     snapshots = [scored(policy(run, step), False) for step in run.snapshots()]
-    # The best of many short tests is in part the luckiest: whoever gets a role is tested anew.
+    # The best of many short tests is in part the luckiest: whoever gets a role or is shipped is tested anew.
     confirmed: set[int] = set()
     while True:
         found = {
@@ -269,7 +269,10 @@ def make_ladder(
     for name, target in targets.items():
         reached = roles.get(name, f"not met: the snapshots reach up to {best:.4g}")
         report(f"{name}: target {target:.6g} ({recipe.measure}), {reached}")
-    kept = recipe.keep(snapshots, roles)
+    kept = [
+        each if each.step in confirmed else scored(each, True)
+        for each in recipe.keep(snapshots, roles)
+    ]
     if not kept:
         raise UserError(
             f"no snapshot of {environment} is good enough to be shipped: {recipe.measure} up to "

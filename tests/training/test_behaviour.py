@@ -65,6 +65,7 @@ def test_a_ladder_is_written_with_its_record(run):
     assert [step for step, _ in made["record"]["curve"]] == [0, 60, 120]
     assert set(made["snapshots"][0].scores) == {"mean", "std", "min", "max", "length", "episodes"}
     assert any("expert: target 1e+06 (mean), not met" in line for line in lines)
+    assert {each.scores["episodes"] for each in made["snapshots"]} == {behaviour.MANY}
     again = behaviour.episode_scores("hopper", behaviour.policy(run, 40))
     assert again == behaviour.episode_scores("hopper", behaviour.policy(run, 40))
 

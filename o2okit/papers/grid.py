@@ -238,7 +238,8 @@ class GridStudy(Measuring, Judging, Study):
             return self.missing(artefact)
         if self.panels[artefact].aggregate:
             return self.aggregates(artefact)
-        return tables.scores(self.cells(artefact), self.groups)
+        digits = 3 if self.panels[artefact].hours else 1  # as they are printed
+        return tables.scores(self.cells(artefact), self.groups, digits)
 
     # --- what a study provides --------------------------------------------------------------------
     def _draw(self, artefact: str) -> tuple[Figure, pd.DataFrame]:

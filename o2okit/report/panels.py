@@ -63,7 +63,7 @@ def scores(cells: pd.DataFrame, title: str, unit: str = "") -> Figure:
         place.set_yticks(y, entries)
         place.set_ylim(len(entries) - 0.5, -0.5)
         if unit:  # an amount: ratios are to be seen
-            place.set_xlim(left=0)
+            place.set_xlim(0, 1.05 * place.dataLim.x1)
         place.grid(axis="x", color="0.93", lw=0.7)
         place.set_axisbelow(True)
     shown = [("ours, 95 % interval", COLOURS["blue"], "o", 1.6), ("each seed", "0.45", "|", 0)]

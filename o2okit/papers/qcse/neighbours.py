@@ -5,6 +5,7 @@ Numbered departures from the paper:
        (spec 4).
     2. "Depends notably" asks that on each task the best k ends above the worst. Of nine numbers that differ
        by chance alone the highest is above the lowest, too: each seed compares those that the others choose.
+       (Changed, towards the stricter rule, after the first run had been judged by the seeds' own choice.)
     3. λ in .1, .5, 1, 2: the paper shows none; "saturates" asks that λ = 1 ends as high as each other.
     4. "Best k about 20, 10, 25" compares that k with the robots' own (10 and 20), with no bonus at all and
        with the largest k.

@@ -44,6 +44,7 @@ class ActorCritic(Agent):
     """Base class; a backbone adds its networks, its losses and its policy."""
 
     policy: Policy
+    acts_by = ("greedy", "sampled")
     _taken: tuple[Tensor, Tensor] | None = None  # a minibatch's observations, and Q of its actions
 
     def build(self, seeds: Sequence[int]) -> None:

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from o2okit.backbones.actor_critic import ActorCritic
 from o2okit.backbones.base import Agent
 from o2okit.data import Batch
 from o2okit.errors import UserError
@@ -93,8 +92,16 @@ class Recorder:
             return self._eager(work)
         if branch not in self.graphs:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self.stream):  # nothing runs yet
-                self.graphs[branch] = graph, work()
+            try:
+                with torch.cuda.graph(graph, stream=self.stream):  # nothing runs yet
+                    result = work()
+            except RuntimeError as error:
+                raise UserError(
+                    f"this work can't be recorded as a CUDA graph ({error}). A backbone or a method of your "
+                    "own may read numbers from the GPU or decide by them in an update; use tensors that "
+                    f"stay, or set {FLAG}=0."
+                ) from error
+            self.graphs[branch] = graph, result
         graph, result = self.graphs[branch]
         graph.replay()
         return result
@@ -168,7 +175,6 @@ class CapturedActions:
 
 def capture(agent: Agent) -> CapturedUpdate:
     """Returns what takes the place of ``agent.update``, and lets the agent act by recorded work, too."""
-    agent.greedy = CapturedActions(agent.greedy, agent.device)
-    if isinstance(agent, ActorCritic):  # the others choose among few actions
-        agent.sampled = CapturedActions(agent.sampled, agent.device)
+    for name in agent.acts_by:
+        setattr(agent, name, CapturedActions(getattr(agent, name), agent.device))
     return CapturedUpdate(agent)

@@ -126,6 +126,63 @@ def test_a_capturable_optimiser_reads_its_rate_from_memory():
     assert agent.actor_adam.lr == pytest.approx(agent.hyper.actor_lr / 2)
 
 
+class Eager:
+    """A recorder without a GPU."""
+
+    def __init__(self, device):
+        self.branches = []
+
+    def __call__(self, branch, work):
+        self.branches.append(branch)
+        return work()
+
+
+def test_an_agent_acts_by_recorded_work_on_fixed_memory(monkeypatch):
+    monkeypatch.setattr(capture, "Recorder", Eager)
+    plain, agent = make("sac"), make("sac")
+    capture.capture(agent)
+    other, streams = agent.policy.copy(), Streams(SEEDS, "online")
+    for part in other.parts:
+        part.flat.mul_(2)
+    plain.updates = agent.updates = 1
+    for step in range(3):
+        obs = minibatch("sac", step).obs
+        few, draws = obs[:, 0].clone(), streams.at(step)
+        for policy in (None, other):
+            assert torch.equal(agent.act(few, draws, policy), plain.act(few, draws, policy))
+        for rows in (obs, obs[:, :3]):
+            assert torch.equal(agent.greedy(rows), plain.greedy(rows))
+    assert len(set(agent.sampled.recorder.branches)) == 2  # policies
+    assert len(set(agent.greedy.recorder.branches)) == 2  # shapes
+
+
+def test_work_that_cannot_be_recorded_says_what_to_do(monkeypatch):
+    class Nothing:
+        def __init__(self, *arguments, **named):
+            pass
+
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *error):
+            pass
+
+    for name in ("Stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, Nothing)
+    recorder = capture.Recorder("cuda")
+    monkeypatch.setattr(recorder, "_eager", lambda work: "eager")
+
+    def fails():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    assert [recorder("branch", fails) for _ in range(capture.EAGER)] == ["eager"] * capture.EAGER
+    with pytest.raises(
+        UserError, match=r"not permitted.*tensors that stay, or set O2OKIT_CUDA_GRAPH=0"
+    ):
+        recorder("branch", fails)
+    assert not recorder.graphs
+
+
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 

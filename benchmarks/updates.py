@@ -28,6 +28,7 @@ from o2okit.hyper import complete
 from o2okit.streams import Streams
 from o2okit.tasks import task
 from o2okit.training.capture import CapturedUpdate
+from o2okit.training.train import resolve_device
 
 TASK = task("halfcheetah")
 THREE = {"hidden": (256,) * 3, "critic_hidden": (256,) * 3}
@@ -135,7 +136,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     rows, gpu = [], args.device == "cuda"
-    torch.set_default_device(args.device)
+    torch.set_default_device(resolve_device(args.device))
     for threads in [1] if gpu else args.threads:
         torch.set_num_threads(threads)
         for name in args.backbones:

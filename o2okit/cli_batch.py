@@ -25,7 +25,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="of several, how many at once (default 1; two trainings on two cores slow each other down)",
+        help="of several, how many at once; default: one per core, up to four, and one on a GPU",
     )
     command.add_argument("--again", action="store_true", help="also those whose results stand")
     command.set_defaults(command=_run)
@@ -117,8 +117,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"executed notebook: {output}")
         return 0
     values = {"profile": default_profile(), **values}
-    workers = 1 if args.workers is None else args.workers
-    done = run_sections(keys, values, workers=workers, again=args.again)
+    done = run_sections(keys, values, workers=args.workers, again=args.again)
     print(summary(done))
     states = {section.state for section in done}
     return 130 if "interrupted" in states else 1 if "failed" in states else 0

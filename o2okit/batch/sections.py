@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from o2okit.batch.table import Table, last_lines
 from o2okit.errors import UserError
 from o2okit.papers import parameters, study_class
 from o2okit.training import StoreError
+from o2okit.training.train import resolve_device
 
+MOST = 4  # sections at once, unless more are asked for: each has its own datasets in memory
 LOOK_EVERY = 0.2  # seconds
 GRACE = 20.0  # seconds that an interrupted worker has for ending its kernel
 SHOWN = 12  # lines of what a failed notebook said last
@@ -102,11 +105,21 @@ class Section:
             self.state = "interrupted"
 
 
+def default_workers(device: str = "auto") -> int:
+    """How many sections run at once: as many as there are cores, up to ``MOST``; on a GPU one.
+
+    Two trainings with a thread each get more done than one with two, and a notebook's other work fills gaps.
+    Raises ``UserError`` for a device that is not here.
+    """
+    cores = len(os.sched_getaffinity(0))
+    return 1 if resolve_device(device).type == "cuda" else min(cores, MOST)
+
+
 def run_sections(
     keys: Sequence[str],
     values: Mapping[str, Any],
     *,
-    workers: int = 1,
+    workers: int | None = None,
     again: bool = False,
 ) -> list[Section]:
     """Executes notebooks and shows a table of them; those whose results stand are left alone.
@@ -117,7 +130,7 @@ def run_sections(
     Args:
         keys: ``paper/section``.
         values: parameters of all of them.
-        workers: how many run at once.
+        workers: how many run at once; default: ``default_workers``.
         again: also those whose results stand.
 
     Returns:
@@ -127,6 +140,8 @@ def run_sections(
         UserError: a parameter does not exist or is not allowed, no section can be run, or the logs can't be
             written.
     """
+    if workers is None:
+        workers = default_workers(values.get("device", "auto"))
     if workers < 1:
         raise UserError(f"--workers must be at least 1; got {workers}.")
     given = {}

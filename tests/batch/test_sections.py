@@ -13,11 +13,13 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+import torch
 from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_notebook
 
 from o2okit.batch.made import why_not_made
 from o2okit.batch.plan import plan
+from o2okit.batch.sections import default_workers
 from o2okit.papers import study
 from o2okit.papers.gde import toy_maze
 
@@ -122,7 +124,7 @@ def batch(tmp_path_factory):
     home = project(tmp_path_factory.mktemp("project"))
     shutil.copy(ROOT / "notebooks" / f"{MAZE}.ipynb", home / "notebooks" / f"{MAZE}.ipynb")
     write(home, ABLATIONS, "print('as far as this')", "1 / len([])", "print('never')")
-    run = ("run", ABLATIONS, MAZE, "--profile", "smoke")
+    run = ("run", ABLATIONS, MAZE, "--profile", "smoke", "--workers", "1")
     before = left(home)
     first = command(home, *run)
     executed = home / "runs" / "notebooks" / "gde"
@@ -270,7 +272,7 @@ def waiting(home, request):
     """A batch of two whose first one does what the test says and waits; its kernel and worker."""
     write(home, MAZE, getattr(request, "param", "pass"), WAIT.format(file=str(home / "waits")))
     write(home, ABLATIONS, "print('here')")
-    run = ("run", MAZE, ABLATIONS, "--profile", "smoke")
+    run = ("run", MAZE, ABLATIONS, "--profile", "smoke", "--workers", "1")
     process = started(home, *run)
     until(lambda: (home / "waits").exists(), 120)
     kernel, worker = map(int, (home / "waits").read_text().split())
@@ -311,17 +313,21 @@ def test_an_interrupted_batch_ends_its_processes_and_says_where_it_stood(waiting
     assert not (waiting.home / "runs" / "notebooks" / f"{ABLATIONS}.smoke.ipynb").exists()
 
 
+def write_two_that_wait_for_each_other(home):
+    """With one worker they would wait for ever."""
+    for mine, other in ((ABLATIONS, EXPLORATION), (EXPLORATION, ABLATIONS)):
+        wait = f"import pathlib, time; pathlib.Path({str(home)!r}, {mine[4:]!r}).touch()\n"
+        wait += f"while not pathlib.Path({str(home)!r}, {other[4:]!r}).exists(): time.sleep(0.1)"
+        write(home, mine, wait)
+
+
 def test_killed_workers_are_failures_and_several_run_at_once(home):
     pid = home / "pid"
     murder = (
         f"import os, pathlib, signal, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid()))"
     )
     write(home, MAZE, f"{murder}\nos.kill(os.getppid(), signal.SIGKILL); time.sleep(600)")
-    # Each of the two waits for the other: with one worker they would wait for ever.
-    for mine, other in ((ABLATIONS, EXPLORATION), (EXPLORATION, ABLATIONS)):
-        wait = f"import pathlib, time; pathlib.Path({str(home)!r}, {mine[4:]!r}).touch()\n"
-        wait += f"while not pathlib.Path({str(home)!r}, {other[4:]!r}).exists(): time.sleep(0.1)"
-        write(home, mine, wait)
+    write_two_that_wait_for_each_other(home)
     keys = (MAZE, ABLATIONS, EXPLORATION)
     done = command(home, "run", *keys, "--profile", "smoke", "--workers", "2")
     assert done.status == 1
@@ -342,3 +348,27 @@ def test_a_worker_waits_for_another_that_executes_the_same_notebook(home):
     assert log.read_text().splitlines()[-1] == "executed"
     missing = (home / "runs" / "notebooks" / f"{ABLATIONS}.smoke.log").read_text()
     assert "ablations.ipynb is missing" in missing
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpu", "device", "workers"),
+    [
+        (1, False, "auto", 1),
+        (2, False, "auto", 2),
+        (2, True, "cpu", 2),
+        (64, False, "cpu", 4),
+        (64, True, "auto", 1),
+    ],
+)
+def test_as_many_sections_at_once_as_there_are_cores(cores, gpu, device, workers, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert default_workers(device) == workers
+
+
+def test_two_sections_run_at_once_where_nobody_says_how_many(home):
+    if default_workers() < 2:
+        pytest.skip("needs two cores and no GPU")
+    write_two_that_wait_for_each_other(home)
+    done = command(home, "run", ABLATIONS, EXPLORATION, "--profile", "smoke")
+    assert done.states == {ABLATIONS: "done", EXPLORATION: "done"}

@@ -1,6 +1,6 @@
 """What a bonus costs: milliseconds per update with and without it, in one process, in turns.
 
-    python benchmarks/bonus.py [--json] [--threads 1 2] [--methods const se vcse qcse] [--seconds 0.3]
+    python benchmarks/bonus.py [--json] [--threads 1 2] [--runs 1 5] [--methods const se vcse qcse]
 
 17 observations, 6 actions, batch 256, the networks of each backbone's defaults; a replay that draws half of
 a minibatch from the run's own transitions, as QCSE's paper does, or all of both together (``mixed``), where
@@ -11,6 +11,7 @@ method is timed once: a busy machine slows them alike. Only the ratios mean anyt
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 
@@ -34,16 +35,19 @@ def dataset() -> Dataset:
     return Dataset("halfcheetah", "noise", "kit", obs, action, reward, following, ends, ends)
 
 
-def cohort(backbone: str, replay: str, method: str, data: Dataset) -> Cohort:
+def cohort(runs: int, backbone: str, replay: str, method: str, data: Dataset) -> Cohort:
     """Two thousand own transitions, no update as yet."""
-    spec = RunSpec(
-        *("halfcheetah", backbone, "online", ROWS, 0),
-        method=method,
-        dataset=data,
-        replay=replay,
-        learning_starts=STEPS,
-    )
-    made = Cohort([spec])
+    specs = [
+        RunSpec(
+            *("halfcheetah", backbone, "online", ROWS, seed),
+            method=method,
+            dataset=data,
+            replay=replay,
+            learning_starts=STEPS,
+        )
+        for seed in range(runs)
+    ]
+    made = Cohort(specs)
     made.begin()
     while made.step < STEPS:
         made.advance()
@@ -68,20 +72,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 5], help="of a cohort")
     parser.add_argument("--methods", nargs="+", default=["const", "se", "vcse", "qcse"])
     parser.add_argument("--seconds", type=float, default=0.3)
     args = parser.parse_args()
     data, rows = dataset(), []
     for threads in args.threads:
         torch.set_num_threads(threads)
-        for backbone, replay in CASES:
+        for runs, (backbone, replay) in itertools.product(args.runs, CASES):
             names = ["naive", *args.methods]
-            made = {name: cohort(backbone, replay, name, data) for name in names}
+            made = {name: cohort(runs, backbone, replay, name, data) for name in names}
             rounds = [
                 {name: milliseconds(each, args.seconds) for name, each in made.items()}
                 for _ in range(ROUNDS)
             ]
-            about = {"threads": threads, "backbone": backbone, "replay": replay}
+            about = {"threads": threads, "runs": runs, "backbone": backbone, "replay": replay}
             found = [
                 {
                     **about,
@@ -94,7 +99,7 @@ def main() -> None:
             rows += found
             if not args.json:
                 shown = "  ".join(f"{r['method']} {r['ms']:.2f} ({r['ratio']:.2f}x)" for r in found)
-                print(f"{threads} threads  {backbone}, {replay}: {shown}", flush=True)
+                print(f"{threads} threads  R={runs}  {backbone}, {replay}: {shown}", flush=True)
     if args.json:
         print(json.dumps(rows, indent=1))
 

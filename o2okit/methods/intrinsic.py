@@ -34,17 +34,17 @@ class IntrinsicHyperparameters:
 class Rows(NamedTuple):
     """Rows of the run's own, ``[R, N]``: the queries first, then what was drawn beside them.
 
-    ``present``: whether a place holds a row that counts. ``pairs`` ``[R, Q, N]``: whether a query and a row
-    are two different ones. Observations and actions are as the losses see them.
+    ``present``: whether a place holds a row that counts. ``hidden`` ``[R, Q, N]``: whether a row does not
+    count for a query, as the query itself. Observations and actions are as the losses see them.
     """
 
     obs: Tensor
     action: Tensor
     present: Tensor
-    pairs: Tensor
+    hidden: Tensor
 
     def after(self, number: int) -> Rows:
-        """All rows but the first ``number``; which are present, and pairs, stay as they are."""
+        """All rows but the first ``number``; what is present or hidden stays as it is."""
         return self._replace(obs=self.obs[:, number:], action=self.action[:, number:])
 
 
@@ -160,7 +160,8 @@ class Intrinsic(Naive):
         """Mean and standard deviation of what the queries have, ``[R, Q]``, as metrics now and then."""
         if not self.noting:
             return
-        self.log[f"{name}_mean"], self.log[f"{name}_std"] = moments(values, self.asked)
+        mean, std = moments(values, self.asked)
+        self.log[f"{name}_mean"], self.log[f"{name}_std"] = mean[:, 0], std[:, 0]
 
     def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """No step of its own; the metrics."""
@@ -190,5 +191,5 @@ class Intrinsic(Naive):
             places, present = torch.cat([places, drawn], 1), torch.cat([present, fits], 1)
         same = places[:, :, None] == places[:, None]
         present = present & ~(same.tril(-1) & present[:, None]).any(-1)  # not one drawn earlier
-        pairs = present[:, None] & ~same[:, : self.asked.shape[1]]
-        return Rows(obs, action, present, pairs)
+        hidden = same[:, : self.asked.shape[1]] | ~present[:, None]
+        return Rows(obs, action, present, hidden)

@@ -16,14 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln
 from torch import Tensor
 
 from o2okit.errors import UserError
-from o2okit.nn import mean_per_run
+from o2okit.nn.products import never_alone
 
-TINY = 1e-5  # in the logarithm: VCSE's code
+TINY = 1e-5  # in the logarithm, as in VCSE's code, and in a LayerNorm
 
 
 class Neighbours(NamedTuple):
@@ -44,19 +45,22 @@ def state_distances(queries: Tensor, reference: Tensor) -> Tensor:
     return torch.cdist(queries, reference, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def kth_smallest(distances: Tensor, k: Tensor, most: int) -> Tensor:
-    """The ``k``-th smallest along the last axis, ``[R, Q]``.
+def up_to_kth(k: Tensor) -> Tensor:
+    """Which of the nearest, in order, are up to each run's k-th: ``[R, 1, max k]`` for ``k`` ``[R]``."""
+    return torch.arange(int(k.max()), device=k.device) < k[:, None, None]
+
+
+def kth_smallest(distances: Tensor, up_to: Tensor) -> Tensor:
+    """The k-th smallest along the last axis, ``[R, Q]``.
 
     Args:
-        distances: ``[R, Q, M]``, infinite for those that do not count. Where fewer than ``k`` count, the
+        distances: ``[R, Q, M]``, infinite for those that do not count. Where fewer than k count, the
             largest of them is taken; where none does, the result is 0.
-        k: ``[R]``, from 1 to ``most``.
-        most: the largest ``k`` of the cohort.
+        up_to: of ``up_to_kth``.
     """
-    smallest = _smallest(distances, most)
-    there = (smallest < torch.inf).sum(-1)
-    index = (torch.minimum(k[:, None].long(), there) - 1).clamp_(min=0)[..., None]
-    return smallest.gather(-1, index)[..., 0].masked_fill_(there == 0, 0.0)
+    smallest = _smallest(distances, up_to.shape[-1])
+    there = (smallest < torch.inf) & up_to[..., : smallest.shape[-1]]
+    return torch.where(there, smallest, 0.0).amax(-1)
 
 
 def _smallest(distances: Tensor, most: int) -> Tensor:
@@ -69,9 +73,8 @@ def _smallest(distances: Tensor, most: int) -> Tensor:
 def neighbours(
     states: Tensor,
     conditions: Tensor,
-    counts: Tensor,
-    k: Tensor,
-    most: int,
+    hidden: Tensor,
+    up_to: Tensor,
     *,
     joint: bool = True,
     self_inclusive: bool = False,
@@ -81,23 +84,19 @@ def neighbours(
     Args:
         states: distances D_s ``[R, Q, M]`` of queries and reference set.
         conditions: distances D_c, likewise.
-        counts: which pairs count ``[R, Q, M]``: not a row and itself.
-        k: ``[R]``, at least 1.
-        most: the largest ``k`` of the cohort.
+        hidden: which pairs do not count ``[R, Q, M]``: a row and itself, for instance.
+        up_to: of ``up_to_kth``, k at least 1.
         joint: ε from D; otherwise the larger of two k-th distances, in s and in c by themselves.
         self_inclusive: the row itself is its first neighbour.
     """
-    if self_inclusive:
-        first, k, most = k == 1, (k - 1).clamp(min=1), max(most - 1, 1)
-    hidden = ~counts
-    conditions = conditions.masked_fill(hidden, torch.inf)
+    if self_inclusive:  # the others are up to the (k-1)-th; none is where k = 1, and ε is 0
+        up_to = F.pad(up_to[..., 1:], (0, 1))
+    conditions = torch.where(hidden, torch.inf, conditions)  # masked_fill takes twice as long
     if joint:
-        radius = kth_smallest(torch.maximum(states, conditions), k, most)
+        radius = kth_smallest(torch.maximum(states, conditions), up_to)
     else:
-        theirs = kth_smallest(states.masked_fill(hidden, torch.inf), k, most)
-        radius = torch.maximum(kth_smallest(conditions, k, most), theirs)
-    if self_inclusive:
-        radius = torch.where(first[:, None], 0.0, radius)
+        theirs = kth_smallest(torch.where(hidden, torch.inf, states), up_to)
+        radius = torch.maximum(kth_smallest(conditions, up_to), theirs)
     return Neighbours(radius, (conditions < radius[..., None]).sum(-1), conditions)
 
 
@@ -112,34 +111,40 @@ def conditional_bonus(
         reference: M, rows of the reference set.
         count_self: each row is among its own n.
     """
-    psi = _digamma(reference + 2, found.radius.device)
-    return psi[found.count + count_self] / dimensions + torch.log(2 * found.radius + TINY)
+    psi = _digamma(reference + 2, dimensions, found.radius.device)[int(count_self) :]
+    return psi[found.count] + torch.log(2 * found.radius + TINY)
 
 
 @lru_cache
-def _digamma(size: int, device: torch.device) -> Tensor:
-    """ψ(n + 1) for n = 0, ..., size - 1."""
-    return torch.tensor(digamma(np.arange(1, size + 1)), dtype=torch.float32, device=device)
+def _digamma(size: int, dimensions: int, device: torch.device) -> Tensor:
+    """ψ(n + 1) / d for n = 0, ..., size - 1."""
+    psi = torch.tensor(digamma(np.arange(1, size + 1)), dtype=torch.float32, device=device)
+    return psi / dimensions
 
 
-def state_bonus(distances: Tensor, counts: Tensor, k: Tensor, most: int) -> Tensor:
+def state_bonus(distances: Tensor, hidden: Tensor, up_to: Tensor) -> Tensor:
     """log(1 + ε^S) ``[R, Q]``, ε^S the k-th state distance; arguments as for ``neighbours``."""
-    return torch.log1p(kth_smallest(distances.masked_fill(~counts, torch.inf), k, most))
+    return torch.log1p(kth_smallest(torch.where(hidden, torch.inf, distances), up_to))
 
 
 # --- scales ---------------------------------------------------------------------------------------
 def moments(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased standard deviation ``[R, *]`` of those ``[R, M, *]`` that count ``[R, M]``."""
-    mask = counts.to(values).view(*counts.shape, *[1] * (values.dim() - 2))
-    share = counts.shape[1] / mask.sum(1).clamp(min=1)
+    """Mean and biased standard deviation ``[R, 1, *]`` of those ``[R, M, *]`` that count ``[R, M]``."""
+    (runs, number, *shape), rows, mask = values.shape, values, counts.to(values)
+    if shape:  # each sum in a row of its own
+        rows = values.movedim(1, -1).reshape(-1, number)
+        mask = mask.repeat_interleave(len(rows) // runs, 0)
+    several, mask = never_alone(rows), never_alone(mask)
+    share = number / mask.sum(1, keepdim=True).clamp(min=1)
+    centre = (several * mask).mean(1, keepdim=True) * share
+    spread = ((several - centre).square() * mask).mean(1, keepdim=True) * share
+    return tuple(each[: len(rows)].view(runs, 1, *shape) for each in (centre, spread.sqrt()))
 
-    def mean(x: Tensor) -> Tensor:
-        rows = (x * mask).movedim(1, -1).reshape(-1, x.shape[1])
-        # The same bits whatever the company.
-        return mean_per_run(rows).view(len(x), *x.shape[2:]) * share
 
-    centre = mean(values)
-    return centre, mean((values - centre[:, None]).square()).sqrt()
+def standardised(values: Tensor, counts: Tensor) -> Tensor:
+    """``[R, M]`` as a LayerNorm over those that count ``[R, M]`` has them."""
+    mean, std = moments(values, counts)
+    return (values - mean) / (std.square() + TINY).sqrt()
 
 
 # --- a set of states ------------------------------------------------------------------------------

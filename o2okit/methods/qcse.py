@@ -32,7 +32,7 @@ from torch import Tensor
 from o2okit.data import Batch, Dataset
 from o2okit.hyper import choice, static
 from o2okit.methods.intrinsic import Rows
-from o2okit.methods.neighbours import conditional_bonus, moments, neighbours
+from o2okit.methods.neighbours import conditional_bonus, neighbours, standardised
 from o2okit.methods.state_entropy import SE, NeighbourHyperparameters
 from o2okit.nn import Adam
 
@@ -80,8 +80,9 @@ class QCSE(SE):
             rows = rows._replace(action=agent.policy.mode(rows.obs))
         elif self.hyper.cond_net == "online" and "critic_loss" in agent.asks:
             known = self.of_queries(agent.taken_q(batch).detach().amin(1))  # evaluated anyway
-            beside = rows.after(known.shape[1])
-            return torch.cat([known, self.value(beside)], 1) if beside.obs.shape[1] else known
+            if known.shape[1] == rows.obs.shape[1]:
+                return known
+            return torch.cat([known, self.value(rows.after(known.shape[1]))], 1)
         return self.value(rows)
 
     def value(self, rows: Rows) -> Tensor:
@@ -96,11 +97,10 @@ class QCSE(SE):
         h, rows = self.hyper, self.look(batch)
         value = self.condition(rows, batch)
         if h.q_norm:
-            mean, std = moments(value, rows.present)
-            value = (value - mean[:, None]) / (std.square() + 1e-5).sqrt()[:, None]
-        between = (value[:, : rows.pairs.shape[1], None] - value[:, None]).abs()
+            value = standardised(value, rows.present)
+        between = (value[:, : rows.hidden.shape[1], None] - value[:, None]).abs()
         found = neighbours(
-            *(self.distances(rows), between, rows.pairs, self.nearest, self.most),
+            *(self.distances(rows), between, rows.hidden, self.up_to),
             joint=h.joint,
             self_inclusive=h.self_inclusive,
         )

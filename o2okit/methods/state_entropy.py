@@ -20,7 +20,7 @@ from torch import Tensor
 from o2okit.data import Batch
 from o2okit.hyper import choice, per_run, static
 from o2okit.methods.intrinsic import Intrinsic, IntrinsicHyperparameters, Rows
-from o2okit.methods.neighbours import moments, state_bonus, state_distances
+from o2okit.methods.neighbours import moments, state_bonus, state_distances, up_to_kth
 from o2okit.tasks import Task
 
 NEAREST = {"walker2d": 20, "hopper": 10}  # k by robot; the other tasks': 25 AntMaze, 15
@@ -47,9 +47,8 @@ class SE(Intrinsic):
         return {"k": 25 if task.family == "antmaze" else NEAREST.get(task.environment, 15)}
 
     def build(self, seeds: Sequence[int]) -> None:
-        """The neighbour of each run, and the cohort's farthest; λ is 0 where k is."""
-        self.nearest = self.hyper.k.clamp(min=1).long()
-        self.most = int(self.nearest.max())
+        """The neighbours of each run; λ is 0 where k is."""
+        self.up_to = up_to_kth(self.hyper.k.clamp(min=1))
         self.weight = torch.where(self.hyper.k > 0, self.hyper.weight, 0.0)
 
     def weights(self) -> Tensor:
@@ -65,14 +64,14 @@ class SE(Intrinsic):
         states, kind = rows.obs, self.hyper.s_norm
         if kind == "zscore":
             mean, std = moments(states, rows.present)
-            states = (states - mean[:, None]) / (std[:, None] + 1e-5)
+            states = (states - mean) / (std + 1e-5)
         elif kind != "none":
             states = states / (
                 self.task.obs_size if kind == "dimensions" else self.task.obs_size**0.5
             )
-        return state_distances(states[:, : rows.pairs.shape[1]], states)
+        return state_distances(states[:, : rows.hidden.shape[1]], states)
 
     def bonus(self, batch: Batch) -> Tensor:
         """As ``Intrinsic.bonus``."""
         rows = self.look(batch)
-        return state_bonus(self.distances(rows), rows.pairs, self.nearest, self.most)
+        return state_bonus(self.distances(rows), rows.hidden, self.up_to)

@@ -23,7 +23,7 @@ from torch import Tensor
 from o2okit.data import Batch
 from o2okit.hyper import static
 from o2okit.methods.intrinsic import Intrinsic, IntrinsicHyperparameters
-from o2okit.methods.neighbours import TINY, moments
+from o2okit.methods.neighbours import standardised
 from o2okit.nn import VAE, Adam
 from o2okit.nn.distributions import LOG_2PI
 
@@ -53,8 +53,7 @@ class VAEBonus(Intrinsic):
     def condition(self, obs: Tensor, action: Tensor) -> Tensor:
         """Q̂ ``[R, Q, 1]`` of the queries, standardised over those that there are."""
         q = self.agent.q(self.agent.critic, obs, action).amin(1)
-        mean, std = moments(q, self.asked)
-        return ((q - mean[:, None]) / (std.square() + TINY).sqrt()[:, None])[..., None]
+        return standardised(q, self.asked)[..., None]
 
     def log_likelihood(self, obs: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
         """Log mean_l p(s, z_l | Q̂) / q(z_l | s, Q̂) ``[R, Q]``; ``noise`` ``[R, L Q, Z]`` is normal."""

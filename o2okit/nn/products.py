@@ -37,8 +37,12 @@ def mean_per_run(x: Tensor) -> Tensor:
 
     For values that enter an update; the mean of a loss only scales its gradient.
     """
-    rows = x.flatten(1)
-    return (rows.expand(2, -1) if len(rows) == 1 else rows).mean(1)[: len(x)]
+    return never_alone(x.flatten(1)).mean(1)[: len(x)]
+
+
+def never_alone(rows: Tensor) -> Tensor:
+    """``[N, ...]``, one as two equal ones: PyTorch sums a lone row in another order than one of several."""
+    return rows.expand(2, *rows.shape[1:]) if len(rows) == 1 else rows
 
 
 class Products(torch.autograd.Function):
@@ -231,9 +235,8 @@ def _as(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def _sum_of_rows(grad: Tensor) -> Tensor:
-    """``[N, B, k]`` -> ``[N, 1, k]``, summed as several would be: a lone sum rounds differently."""
-    rows = grad.expand(2, -1, -1) if grad.shape[0] == 1 else grad
-    return rows.sum(1, keepdim=True, dtype=torch.float32)[: grad.shape[0]]
+    """``[N, B, k]`` -> ``[N, 1, k]``, one summed as several would be."""
+    return never_alone(grad).sum(1, keepdim=True, dtype=torch.float32)[: grad.shape[0]]
 
 
 def _rows(columns: Tensor) -> Tensor:

@@ -11,9 +11,11 @@ from o2okit.methods.neighbours import (
     kth_smallest,
     moments,
     neighbours,
+    standardised,
     state_bonus,
     state_distances,
     state_entropy,
+    up_to_kth,
 )
 from o2okit.methods.qcse import VCSE_CODE
 
@@ -27,11 +29,10 @@ def estimate(states, condition, k, *, default=False, count_self=False, **how):
     d, n = s.shape[-1], s.shape[1]
     everyone = torch.ones(1, n, dtype=torch.bool)
     if default:
-        mean, std = moments(q, everyone)
-        q, s = (q - mean[:, None]) / (std.square() + 1e-5).sqrt()[:, None], s / d
+        q, s = standardised(q, everyone), s / d
     distances = state_distances(s, s), (q[:, :, None] - q[:, None]).abs()
-    others = ~torch.eye(n, dtype=torch.bool)[None]
-    found = neighbours(*distances, others, torch.tensor([float(k)]), k, **how)
+    itself = torch.eye(n, dtype=torch.bool)[None]
+    found = neighbours(*distances, itself, up_to_kth(torch.tensor([k])), **how)
     bonus = conditional_bonus(found, d, n, count_self=count_self)
     return [each[0].tolist() for each in (found.radius, found.count, bonus)]
 
@@ -145,9 +146,7 @@ def test_the_squashed_bonus_and_the_layer_norm():
         [0.431226, 0.431226, 0.892235, 0.944626, 0.768280, 0.852741], abs=2e-6
     )
     q = torch.tensor([A[1]])
-    mean, std = moments(q, torch.ones(1, 5, dtype=torch.bool))
-    norm = (q - mean[:, None]) / (std.square() + 1e-5).sqrt()[:, None]
-    assert norm[0].tolist() == pytest.approx(
+    assert standardised(q, torch.ones(1, 5, dtype=torch.bool))[0].tolist() == pytest.approx(
         [-1.282471, -0.256494, -0.769483, 1.282471, 1.025977], abs=2e-6
     )
 
@@ -166,8 +165,8 @@ def test_entropy_of_gaussians(correlation, entropy):
 
 def test_state_entropy_bonus():
     s = torch.tensor([B[0]]).float()
-    others = ~torch.eye(6, dtype=torch.bool)[None]
-    bonus = state_bonus(state_distances(s, s), others, torch.tensor([1.0]), 1)
+    itself = torch.eye(6, dtype=torch.bool)[None]
+    bonus = state_bonus(state_distances(s, s), itself, up_to_kth(torch.tensor([1])))
     ours = [0.693147, 0.693147, 1.098612, 0.693147, 0.693147, 1.098612]
     assert bonus[0].tolist() == pytest.approx(ours, abs=2e-6)
 
@@ -175,10 +174,11 @@ def test_state_entropy_bonus():
 def test_only_what_counts_is_a_neighbour_and_k_is_each_runs_own():
     distances = torch.tensor([[[1.0, 2, 3, 4]], [[4.0, 3, 2, 1]], [[5.0, 5, 5, 5]]])
     distances[1, 0, 3] = distances[2] = torch.inf
-    found = kth_smallest(distances, torch.tensor([2.0, 3.0, 1.0]), 3)
+    found = kth_smallest(distances, up_to_kth(torch.tensor([2, 3, 1])))
     assert found[:, 0].tolist() == [2, 4, 0]  # none counts: 0
     # Fewer than k count: the farthest of them.
-    assert kth_smallest(distances, torch.tensor([3.0, 4.0, 4.0]), 4)[:2, 0].tolist() == [3, 4]
+    found = kth_smallest(distances, up_to_kth(torch.tensor([3, 4, 4])))
+    assert found[:2, 0].tolist() == [3, 4]
 
 
 def test_against_brute_force_with_a_mask():
@@ -186,9 +186,9 @@ def test_against_brute_force_with_a_mask():
     s, q = rng.standard_normal((2, 12, 3)), rng.standard_normal((2, 12))
     there = rng.random((2, 12)) < 0.7
     S, Q, T = torch.tensor(s).float(), torch.tensor(q).float(), torch.tensor(there)
-    counts = T[:, None] & ~torch.eye(12, dtype=torch.bool)
-    k = torch.tensor([2.0, 4.0])
-    given = (state_distances(S, S), (Q[:, :, None] - Q[:, None]).abs(), counts, k, 4)
+    hidden = ~T[:, None] | torch.eye(12, dtype=torch.bool)
+    up_to = up_to_kth(torch.tensor([2, 4]))
+    given = (state_distances(S, S), (Q[:, :, None] - Q[:, None]).abs(), hidden, up_to)
     found, marginal = neighbours(*given), neighbours(*given, joint=False)
     bonus = conditional_bonus(found, 3, 12)
     mean, std = moments(S, T)
@@ -207,8 +207,8 @@ def test_against_brute_force_with_a_mask():
             assert bool(marginal.by_condition[run, i]) == (kth_q >= kth_s)
             expected = digamma(n + 1) / 3 + np.log(2 * radius + 1e-5)
             assert bonus[run, i].item() == pytest.approx(expected, abs=1e-5)
-        assert mean[run].tolist() == pytest.approx(s[run][there[run]].mean(0), abs=1e-6)
-        assert std[run].tolist() == pytest.approx(s[run][there[run]].std(0), abs=1e-6)
+        assert mean[run, 0].tolist() == pytest.approx(s[run][there[run]].mean(0), abs=1e-6)
+        assert std[run, 0].tolist() == pytest.approx(s[run][there[run]].std(0), abs=1e-6)
 
 
 def test_state_entropy():

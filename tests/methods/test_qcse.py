@@ -175,10 +175,10 @@ def test_of_the_m_rows_of_the_reference_set_none_counts_twice(data):
         rows = made.method.look(batch)
         assert (rows.present.sum(1) <= max(M, made.method.asked.sum(1).max())).all()
         assert (rows.present.sum(1) >= M - 5).all()  # of 60 rows some are drawn twice
-        asked = rows.pairs.shape[1]
+        asked = rows.hidden.shape[1]
         if kind:
             assert not rows.present[:, :asked].any()
-        assert not rows.pairs[:, range(asked), range(asked)].any()
+        assert rows.hidden[:, range(asked), range(asked)].all()
 
 
 @pytest.mark.parametrize("change", [{"weight": 0.0}, {"k": 0}])
@@ -324,7 +324,7 @@ def test_state_entropy_looks_at_states_alone(data):
     s = rows.obs[0].numpy() / made.task.obs_size
     added = (reward - batch.reward)[0]
     for i, place in enumerate(range(hosts.B // 2, hosts.B)):
-        distances = [np.linalg.norm(s[i] - s[j]) for j in range(len(s)) if rows.pairs[0, i, j]]
+        distances = [np.linalg.norm(s[i] - s[j]) for j in range(len(s)) if not rows.hidden[0, i, j]]
         expected = np.tanh(np.log1p(sorted(distances)[2]))
         assert added[place].item() == pytest.approx(expected, abs=1e-5)
 
@@ -378,7 +378,7 @@ def test_scales_of_the_states(data, kind, factor):
             for f in (lambda x: x.mean(0), lambda x: x.std(0, unbiased=False))
         )
         states, factor = (states - mean[:, None]) / (std[:, None] + 1e-5), 1
-    queries = rows.pairs.shape[1]
+    queries = rows.hidden.shape[1]
     expected = torch.cdist(states[:, :queries], states) / factor
     assert torch.allclose(made.method.distances(rows), expected, atol=1e-4)
 

@@ -23,7 +23,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from o2okit.errors import UserError
-from o2okit.methods.neighbours import conditional_bonus, moments, neighbours, state_distances
+from o2okit.methods.neighbours import (
+    conditional_bonus,
+    neighbours,
+    standardised,
+    state_distances,
+    up_to_kth,
+)
 from o2okit.papers.grid import GridStudy, Panel
 from o2okit.papers.qcse import entries as e
 from o2okit.report import bonus
@@ -62,12 +68,11 @@ def bonuses(
     obs, q = record
     rows, size = obs.shape[1:]
     if q_norm:
-        mean, std = moments(q, torch.ones_like(q, dtype=torch.bool))
-        q = (q - mean[:, None]) / (std.square() + 1e-5).sqrt()[:, None]
+        q = standardised(q, torch.ones_like(q, dtype=torch.bool))
     states = state_distances(obs, obs) / (size if by_size else 1)
     found = neighbours(
-        *(states, (q[:, :, None] - q[:, None]).abs(), ~torch.eye(rows, dtype=torch.bool)[None]),
-        *(torch.tensor([float(k)]), k),
+        *(states, (q[:, :, None] - q[:, None]).abs(), torch.eye(rows, dtype=torch.bool)[None]),
+        up_to_kth(torch.tensor([k])),
         self_inclusive=code,
     )
     raw = conditional_bonus(found, size, rows, count_self=code)

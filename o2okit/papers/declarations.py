@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from o2okit.papers import values
@@ -116,6 +116,11 @@ class Amounts:
     def resolved(self, hyper: Mapping[str, Any]) -> dict[str, Any]:
         """Hyper-parameters, those computed that depend on the amounts."""
         return {name: value(self) if callable(value) else value for name, value in hyper.items()}
+
+
+def changed(amounts: Mapping[str, Amounts], **changes: Mapping[str, Any]) -> Mapping[str, Amounts]:
+    """The amounts of each profile with other fields for some of them."""
+    return amounts | {profile: replace(amounts[profile], **own) for profile, own in changes.items()}
 
 
 def published(

@@ -64,14 +64,16 @@ def goals(axes: Axes, *, named: bool = True) -> None:
         axes.axhline(best, color="0.6", lw=0.8, ls="--", zorder=0)
         if not named:
             continue
-        axes.text(
-            0.99,
-            best + 2,
+        axes.annotate(
             f"shortest path to the {name}: {best:.0f}",
+            (0.99, best),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(0, -5),  # below the marks on the line
+            textcoords="offset points",
             ha="right",
+            va="top",
             fontsize=7,
             color="0.35",
-            transform=axes.get_yaxis_transform(),
         )
 
 

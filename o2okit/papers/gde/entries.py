@@ -13,11 +13,10 @@ Numbered departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
-from o2okit.papers.grid import Amounts, Entry
+from o2okit.papers.declarations import Amounts, Entry, changed
 
 LOCOMOTION = tuple(
     f"{robot}-{quality}-v2"
@@ -88,13 +87,7 @@ AMOUNTS = {
         hyper=NETWORKS,
     ),
 }
-
-
-def amounts(**changes: Mapping[str, Any]) -> Mapping[str, Amounts]:
-    """``AMOUNTS`` with other fields for some profiles."""
-    return AMOUNTS | {profile: replace(AMOUNTS[profile], **own) for profile, own in changes.items()}
-
-
+amounts = partial(changed, AMOUNTS)
 # On a CPU an update of CQL takes about 12 times as long as one of IQL (departure 5).
 SHORT = {
     "offline_steps": 20_000,

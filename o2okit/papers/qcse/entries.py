@@ -19,12 +19,12 @@ Numbered departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from o2okit.papers.declarations import Amounts, Entry, changed
 from o2okit.papers.gde.entries import AMOUNTS as GDE_AMOUNTS
-from o2okit.papers.grid import Amounts, Entry
 
 ROBOTS = ("halfcheetah", "walker2d", "hopper", "ant")
 MEDIUM = tuple(f"{robot}-medium-v2" for robot in ROBOTS)
@@ -98,11 +98,7 @@ SHORT = {
     },
     "evaluations": {"locomotion": (250, 5), "antmaze": (500, 20), "adroit": (500, 20)},
 }
-
-
-def amounts(**changes: Mapping[str, Any]) -> Mapping[str, Amounts]:
-    """``AMOUNTS`` with other fields for some profiles."""
-    return AMOUNTS | {profile: replace(AMOUNTS[profile], **own) for profile, own in changes.items()}
+amounts = partial(changed, AMOUNTS)
 
 
 def on(backbone: str, label: str, published: str, method: str = "naive", **hyper: Any) -> Entry:

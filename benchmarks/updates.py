@@ -127,7 +127,7 @@ def milliseconds(update: Callable[[], None], seconds: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=int, nargs="+", help="default: 1 2; on a GPU 1")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
@@ -136,8 +136,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     rows, gpu = [], args.device == "cuda"
+    threads_of_each = args.threads or ([1] if gpu else [1, 2])
     torch.set_default_device(resolve_device(args.device))
-    for threads in [1] if gpu else args.threads:
+    for threads in threads_of_each:
         torch.set_num_threads(threads)
         for name in args.backbones:
             updates = {f"R={runs}": ours(name, runs) for runs in args.runs}

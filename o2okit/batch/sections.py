@@ -73,11 +73,11 @@ class Section:
                 f"{self.log} can't be written: {error.strerror}. Free space or mend the permissions; "
                 "O2OKIT_RUNS moves the run store."
             ) from error
-        ours, self._batch = FORKS.Pipe(duplex=False)
-        arguments = (self.key, self.values, again, self.log, ours, dict(os.environ))
+        theirs, self._batch = FORKS.Pipe(duplex=False)
+        arguments = (self.key, self.values, again, self.log, theirs, dict(os.environ))
         self.process = FORKS.Process(target=worker.main, args=arguments)
         self.process.start()
-        ours.close()
+        theirs.close()
         self.state, self._began = "running", time.monotonic()
 
     def look(self) -> None:
@@ -143,9 +143,7 @@ def run_sections(
         UserError: a parameter does not exist or is not allowed, no section can be run, or the logs can't be
             written.
     """
-    if workers is None:
-        workers = default_workers(values.get("device", "auto"))
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1; got {workers}.")
     given = {}
     for key in keys:
@@ -157,6 +155,8 @@ def run_sections(
     sections = [Section(key, given[key]) for key in keys]
     if all(section.state == "failed" for section in sections):
         raise UserError("\n".join(f"{section.key}: {section.note}" for section in sections))
+    if workers is None:
+        workers = default_workers(values.get("device", "auto"))
     table = Table(sections)
     try:
         _work(sections, table, workers, again)

@@ -2,7 +2,8 @@
 
 A notebook needs one name: ``o2okit.study("gde/toy_maze", profile="laptop")``. For a comparison of one's own:
 ``o2okit.pretrain(task, backbone, seeds=...)``, ``o2okit.finetune(task, backbone, method, seeds=...)`` and
-``o2okit.scratch(task, backbone, seeds=...)``.
+``o2okit.scratch(task, backbone, seeds=...)``. For a method or a backbone of one's own:
+``o2okit.register(name, cls)`` and ``o2okit.check(name)``.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ __version__ = "0.1.0"
 __all__ = [
     "UserError",
     "__version__",
+    "check",
     "default_profile",
     "finetune",
     "pretrain",
+    "register",
     "scratch",
     "study",
 ]
@@ -36,6 +39,14 @@ def __getattr__(name: str) -> Any:
         from o2okit import experiment
 
         return getattr(experiment, name)
+    if name == "register":
+        from o2okit.registry import register
+
+        return register
+    if name == "check":
+        from o2okit.training.checking import check
+
+        return check
     if name == "UserError":
         from o2okit.errors import UserError
 

@@ -54,7 +54,8 @@ def pretrain(
         seeds: how many, or which; default: the profile's.
         profile: ``smoke``, ``laptop`` or ``paper``; default: ``O2OKIT_PROFILE``, else ``laptop``.
         steps: gradient updates; default: the profile's.
-        hyper: hyper-parameters that differ from the backbone's own for the task.
+        hyper: hyper-parameters that differ from the backbone's own for the task; where backbones differ, a
+            dictionary of such: ``{"iql": {"beta": 1.0}}``.
         eval_every: steps between evaluations; default: the profile's.
         ant_obs: 27 trains ant without the zeros of its 111 observations, as in ``RunSpec``.
         source: where the dataset comes from, as for ``dataset``.
@@ -100,7 +101,7 @@ def finetune(
         offline_steps: updates before them; default: the profile's.
         replay: ``online``, ``mixed``, ``half`` or ``part`` (``RunSpec``); default: the method's authors',
             else the backbone's.
-        method_hyper: hyper-parameters of the method.
+        method_hyper: hyper-parameters of the method; where methods differ, a dictionary of such.
         updates_per_step: gradient updates per environment step.
 
     Raises:
@@ -121,7 +122,7 @@ def finetune(
                 name,
                 amounts.online_steps if steps is None else steps,
                 replay=replay,
-                method_hyper={**amounts.method_hyper.get(name, {}), **(method_hyper or {})},
+                method_hyper=amounts.method_hyper.get(name, {}) | _of(name, method_hyper, methods),
                 updates_per_step=updates_per_step,
                 eval_every=every if eval_every is None else eval_every,
                 eval_episodes=episodes,
@@ -163,6 +164,7 @@ def scratch(
     normalised_score(task, 0.0)  # refused now, not after the training
     steps = amounts.online_steps if steps is None else steps
     every, episodes = amounts.evaluations[find_task(task).family]
+    backbones = _names("backbone", backbone, BACKBONES)
     specs = [
         protocol.scratch(
             task,
@@ -170,13 +172,13 @@ def scratch(
             steps,
             seed,
             random_steps=amounts.random_steps,
-            hyper=hyper,
+            hyper=_of(name, hyper, backbones),
             updates_per_step=updates_per_step,
             ant_obs=ant_obs,
             eval_every=every if eval_every is None else eval_every,
             eval_episodes=episodes,
         )
-        for name in _names("backbone", backbone, BACKBONES)
+        for name in backbones
         for seed in _seeds(seeds, profile)
     ]
     return Result(train(specs, device=device, label=task), None, profile)
@@ -222,7 +224,7 @@ def _offline(
             data,
             amounts.offline_steps if steps is None else steps,
             seed,
-            hyper=hyper,
+            hyper=_of(backbone, hyper, backbones),
             ant_obs=ant_obs,
             eval_every=every if eval_every is None else eval_every,
             eval_episodes=episodes,
@@ -240,6 +242,19 @@ def _names(kind: str, given: str | Sequence[str], allowed: Collection[str]) -> l
     if not 0 < len(set(names)) == len(names):
         raise UserError(f"{kind} must be a name or a list of different ones; got {given!r}.")
     return names
+
+
+def _of(name: str, given: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
+    """The hyper-parameters of one of ``names``: all that is given, or what is given under its name."""
+    given = dict(given or {})
+    if not any(isinstance(value, Mapping) for value in given.values()):
+        return given
+    for key, value in given.items():
+        if key not in names:
+            raise unknown("name among the hyper-parameters", key, names)
+        if not isinstance(value, Mapping):
+            raise UserError(f"the hyper-parameters of {key!r} are a dictionary; got {value!r}.")
+    return dict(given.get(name, {}))
 
 
 def _seeds(seeds: int | Sequence[int] | None, profile: str) -> list[int]:

@@ -86,6 +86,26 @@ def test_summary_plot_and_files(tmp_path):
     assert all(file.stat().st_size > 100 for file in files)
 
 
+def test_each_algorithm_may_have_its_own_hyper_parameters():
+    result = o2okit.finetune(
+        TASK,
+        ["iql", "td3+bc"],
+        ["naive", "const"],
+        seeds=1,
+        profile="smoke",
+        hyper={"iql": {**SMALL, "beta": 1.0}, "td3+bc": SMALL},
+        method_hyper={"const": {"weight": 0.5}},
+    )
+    specs = [run.spec for run in result.runs]
+    assert {spec.hyper["beta"] for spec in specs if spec.backbone == "iql"} == {1.0}
+    assert {spec.hyper["hidden"] for spec in specs} == {(16, 16)}
+    found = {spec.method: dict(spec.method_hyper) for spec in specs if spec.phase == "online"}
+    assert found["naive"] == {}
+    assert found["const"]["weight"] == 0.5
+    (run,) = o2okit.scratch("hopper", seeds=1, profile="smoke", hyper={"sac": SMALL}).runs
+    assert run.spec.hyper["batch_size"] == 16
+
+
 def test_evaluations_as_often_as_asked_for():
     result = o2okit.finetune(TASK, "bc", seeds=1, profile="smoke", hyper=SMALL, eval_every=10)
     steps = result.frame.groupby("phase")["step"].unique().map(list).to_dict()
@@ -127,6 +147,12 @@ def test_replay_of_plain_fine_tuning():
         ({"replay": "offline"}, "allowed: online, mixed, half"),
         ({"source": "kid"}, "kid"),
         ({"hyper": {"betta": 1.0}}, "Did you mean 'beta'"),
+        (
+            {"hyper": {"iqll": {"beta": 1.0}}},
+            "name among the hyper-parameters 'iqll'. Did you mean",
+        ),
+        ({"method_hyper": {"naive": {}, "gde": {}}}, "unknown name .* 'gde'. Allowed: naive"),
+        ({"hyper": {"iql": 3, "a": {}}}, "hyper-parameters of 'iql' are a dictionary; got 3"),
         ({"backbone": "dqn"}, "not made for the actions"),
         ({"task": "hopper"}, "hopper"),
         ({"task": "pen-binary-v0"}, "pen-cloned-v1"),

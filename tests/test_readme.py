@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import nbclient
+from nbformat.v4 import new_code_cell, new_notebook
+
 from o2okit.backbones import BACKBONES
 from o2okit.report.markdown import anchor
 
@@ -32,3 +35,32 @@ def test_every_link_to_a_heading_leads_to_one():
     for file, target in links:
         text = (ROOT / file).read_text(encoding="utf-8") if file else README
         assert target in map(anchor, re.findall(r"^#+ (.+)$", text, re.MULTILINE)), target
+
+
+def test_the_method_of_ones_own_is_trained_in_a_notebook_and_trained_anew_once_it_is_edited(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("O2OKIT_PROFILE", "smoke")
+    monkeypatch.setenv("O2OKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("O2OKIT_DATA_DIR", str(tmp_path / "data"))
+    section = README.partition("## A method of your own")[2]
+    source = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
+    again = source.replace("  # [runs, rows]", "").replace('o2okit.check("capped", "td3+bc")\n', "")
+    edited = again.replace("batch.reward.minimum", "batch.reward.maximum")
+    assert edited != again != source
+    shown = "\nprint(sorted({run.spec.id for run in result.runs if run.spec.method == 'capped'}))"
+    cells = [new_code_cell(text + shown) for text in (source, edited, again)]
+    notebook = new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
+    printed = [
+        "".join(
+            out.text for out in cell.outputs if out.output_type == "stream" and out.name == "stdout"
+        )
+        for cell in notebook.cells
+    ]
+    ids = [text.splitlines()[-1] for text in printed]
+    assert ids[0] == ids[2] != ids[1]
+    assert len(ids[0].split(",")) == 3
+    assert "capped with td3+bc: 3 runs of 60 steps are the same" in printed[0]
+    trained = ["td3+bc x" in text for text in printed]
+    assert trained == [True, True, False], printed

@@ -12,6 +12,7 @@ from o2okit.backbones.iql import IQL
 from o2okit.backbones.sac import SAC
 from o2okit.backbones.td3 import TD3
 from o2okit.backbones.td3_bc import TD3BC
+from o2okit.source import is_own
 
 BACKBONES: dict[str, type[Agent]] = {
     "bc": BC,
@@ -27,6 +28,15 @@ BACKBONES: dict[str, type[Agent]] = {
     "cql-discrete": DiscreteCQL,
 }
 
+
+def kin(name: str) -> str:
+    """The backbone here whose methods and settings are a backbone's: its own name, or that of the first which
+    one of the user's derives from; where there is none its own.
+    """
+    here = {cls: key for key, cls in BACKBONES.items() if not is_own(cls)}
+    return next((here[cls] for cls in BACKBONES[name].__mro__ if cls in here), name)
+
+
 __all__ = [
     "AWAC",
     "BACKBONES",
@@ -41,4 +51,5 @@ __all__ = [
     "CQLEnsemble",
     "CalQL",
     "DiscreteCQL",
+    "kin",
 ]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from o2okit.backbones import kin
 from o2okit.data import Dataset
 from o2okit.data.returns import episode_returns
 from o2okit.data.statistics import published_values
@@ -84,7 +85,7 @@ def settings(
     """The hyper-parameters of a run that differ from the backbone's defaults.
 
     Args:
-        backbone: its name.
+        backbone: its name; one of the user's has the settings of what it derives from.
         task: the task.
         dataset: some settings depend on it; ``None`` leaves those out.
         given: values that take the place of the table's.
@@ -92,7 +93,7 @@ def settings(
     Raises:
         UserError: the dataset does not determine one of them.
     """
-    changes = TABLE.get((backbone, task.family, task.scored), {}) | dict(given or {})
+    changes = TABLE.get((kin(backbone), task.family, task.scored), {}) | dict(given or {})
     return {
         name: value(dataset) if callable(value) else value
         for name, value in changes.items()

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from o2okit.backbones import kin
 from o2okit.backbones.base import Agent, Changes, Normaliser
 from o2okit.data import Batch, Dataset, Replay
 from o2okit.hyper import stack
@@ -61,8 +62,8 @@ class Naive(Saved, Changes):
 
     @classmethod
     def fits(cls, backbone: str) -> bool:
-        """Whether the method is defined for a backbone."""
-        return not cls.backbones or backbone in cls.backbones
+        """Whether the method is defined for a backbone, or for what one of the user's derives from."""
+        return not cls.backbones or bool({backbone, kin(backbone)} & set(cls.backbones))
 
     # --- before training --------------------------------------------------------------------------
     @classmethod

@@ -3,7 +3,8 @@ times as much to launch as to run.
 
 ``O2OKIT_CUDA_GRAPH=0`` turns it off. Recorded and eager updates were found equal on an H100, for every
 backbone and, of those for continuous actions, every pair with a method (``tests/training/test_capture.py``,
-which needs a GPU). Fine-tuning of discrete ones was not compared: there it is off unless the flag is 1.
+which needs a GPU). Fine-tuning of discrete ones was not compared, nor were backbones of one's own and methods
+that change the update itself: there it is off unless the flag is 1.
 
 The recorded work reads and writes fixed memory, so observations, the minibatch and the random numbers are
 copied into tensors that stay. What ``Agent.schedule`` changes, it changes before the replay; where
@@ -20,9 +21,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from o2okit.backbones.base import Agent
+from o2okit.backbones.base import HOOKS, Agent, Changes
 from o2okit.data import Batch
 from o2okit.errors import UserError
+from o2okit.source import is_own
 from o2okit.streams import Draws
 
 FLAG = "O2OKIT_CUDA_GRAPH"
@@ -30,12 +32,21 @@ EAGER = 3  # times that work is done before it is recorded
 T = TypeVar("T")
 
 
-def wanted(device: torch.device | str, discrete: bool = False) -> bool:
-    """Whether the work of an agent on ``device`` is to be captured.
+def compared(agent: type[Agent], method: type[Changes]) -> bool:
+    """Whether the recorded updates of an agent and a method are known to be the eager ones.
+
+    A method of one's own that leaves the update itself alone (it changes rewards, acting, what is drawn) is.
+    """
+    hooks = (getattr(method, hook) for hook in HOOKS)
+    return not agent.discrete and not is_own(agent) and not any(map(is_own, hooks))
+
+
+def wanted(device: torch.device | str, compared: bool = True) -> bool:
+    """Whether the work of an agent on ``device`` is to be captured, ``compared`` with eager work or not.
 
     Raises ``UserError`` for other values of the flag than 0 and 1.
     """
-    value = os.environ.get(FLAG, "0" if discrete else "1")
+    value = os.environ.get(FLAG, "1" if compared else "0")
     if value not in ("0", "1"):
         raise UserError(f"{FLAG} must be 0 or 1; got {value!r}.")
     return value == "1" and torch.device(device).type == "cuda"

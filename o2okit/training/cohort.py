@@ -14,10 +14,11 @@ from o2okit.backbones import BACKBONES
 from o2okit.data import Batch, Dataset, Replay
 from o2okit.data.returns import best_episodes
 from o2okit.data.rollout import one_thread
+from o2okit.errors import UserError
 from o2okit.methods import METHODS, Naive
 from o2okit.streams import Draws, Streams
 from o2okit.tasks import Key, Task
-from o2okit.training.capture import capture, wanted
+from o2okit.training.capture import capture, compared, wanted
 from o2okit.training.spec import RunSpec
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -36,9 +37,9 @@ class Cohort:
         self.specs, self.runs, self.device = list(specs), len(specs), device
         self.task, self.online = spec.task_seen, spec.phase == "online"
         self.agent = BACKBONES[spec.backbone](self.task, [s.hyper for s in specs], seeds, device)
-        recorded = wanted(device, self.agent.discrete)
-        self.update = capture(self.agent) if recorded else self.agent.update
         method = METHODS[spec.method]
+        recorded = wanted(device, compared(type(self.agent), method))
+        self.update = capture(self.agent) if recorded else self.agent.update
         self.method = method(self.agent, [s.method_hyper for s in specs], seeds)
         self.agent.method = self.method
         data, kind = spec.dataset, spec.replay
@@ -112,7 +113,14 @@ class Cohort:
         """One update, with the random numbers ``draws``."""
         self.method.draws = draws
         batch = self.agent.prepare(self.method.sample(self.replay))
-        batch = batch._replace(reward=self.method.reward(batch))
+        reward = self.method.reward(batch)
+        if reward.shape != batch.reward.shape:  # it would be broadcast, and something else learnt
+            raise UserError(
+                f"method {self.specs[0].method!r} gives rewards of shape {tuple(reward.shape)}; a minibatch "
+                f"has {tuple(batch.reward.shape)}: runs, rows. With hyper-parameters per run one computes as "
+                "with self.hyper.name[:, None]."
+            )
+        batch = batch._replace(reward=reward)
         self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch)
 
     def interact(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-from o2okit import hyper
+from o2okit import hyper, source
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.base import HOOKS, Changes
 from o2okit.data import REPLAYS, Dataset
@@ -122,18 +122,8 @@ class RunSpec:
                 f"backbone {self.backbone!r} is not made for the actions of task {self.task!r}. "
                 f"Allowed: {', '.join(fit)}."
             )
-        method = METHODS[self.method]
-        if not method.fits(self.backbone):
-            raise UserError(
-                f"method {self.method!r} is not defined for backbone {self.backbone!r}. Allowed: "
-                f"{', '.join(method.backbones)}."
-            )
-        for hook in HOOKS:
-            if hook not in agent.asks and getattr(method, hook) is not getattr(Changes, hook):
-                raise UserError(
-                    f"method {self.method!r} changes the {hook}, which {self.backbone!r} never asks for: it "
-                    f"asks for {', '.join(agent.asks) or 'nothing'} (Agent.asks)."
-                )
+        if why_not := refusal(self.method, self.backbone):
+            raise UserError(why_not)
         if self.phase == "offline" and self.replay != "offline":
             raise UserError(f"an offline run draws from its dataset; got replay={self.replay!r}.")
         if self.phase == "online" and self.replay == "offline":
@@ -143,7 +133,7 @@ class RunSpec:
             )
         if self.dataset is None and self.replay != "online":
             raise UserError(f"replay={self.replay!r} needs a dataset.")
-        if self.dataset is None and method.needs_dataset:
+        if self.dataset is None and METHODS[self.method].needs_dataset:
             raise UserError(
                 f"method {self.method!r} learns from the dataset before the first step: give the run one, "
                 f"with replay={self.replay!r} as well."
@@ -246,8 +236,8 @@ class RunSpec:
             "versions": {
                 "training": VERSION,
                 "task": task(self.task).version,
-                "backbone": BACKBONES[self.backbone].version,
-                "method": METHODS[self.method].version,
+                "backbone": source.version(BACKBONES[self.backbone]),
+                "method": source.version(METHODS[self.method]),
             },
         }
 
@@ -269,6 +259,23 @@ class RunSpec:
         method = METHODS[self.method].Hyperparameters
         shared["method_hyper"] = hyper.split(method, shared["method_hyper"])[1]
         return digest(shared)
+
+
+def refusal(method: str, backbone: str) -> str:
+    """Why a method can't fine-tune a backbone; empty where it can."""
+    cls, agent = METHODS[method], BACKBONES[backbone]
+    if not cls.fits(backbone):
+        return (
+            f"method {method!r} is not defined for backbone {backbone!r}. Allowed: "
+            f"{', '.join(cls.backbones)}."
+        )
+    for hook in HOOKS:
+        if hook not in agent.asks and getattr(cls, hook) is not getattr(Changes, hook):
+            return (
+                f"method {method!r} changes the {hook}, which {backbone!r} never asks for: it "
+                f"asks for {', '.join(agent.asks) or 'nothing'} (Agent.asks)."
+            )
+    return ""
 
 
 def _described(algorithm: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_updates_of_one_branch_do_the_same_work_in_place_and_never_wait(name):
 def test_the_flag(monkeypatch):
     assert capture.wanted("cuda")
     assert not capture.wanted("cpu")
-    assert not capture.wanted("cuda", discrete=True)
+    assert not capture.wanted("cuda", compared=False)
     monkeypatch.setenv(capture.FLAG, "0")
     assert not capture.wanted("cuda")
     monkeypatch.setenv(capture.FLAG, "yes")

@@ -8,7 +8,7 @@ from hosts import FEW, SMALL, hopper_data
 from o2okit.backbones import BACKBONES
 from o2okit.data import Dataset
 from o2okit.errors import UserError
-from o2okit.training import RunSpec, RunStore, train
+from o2okit.training import RunSpec, RunStore, checking, train
 from o2okit.training.cohort import Cohort
 
 CONTINUOUS = [name for name, backbone in BACKBONES.items() if not backbone.discrete]
@@ -56,22 +56,13 @@ def same(a, run_a, b, run_b) -> bool:
 @pytest.mark.parametrize("backbone", CONTINUOUS)
 @pytest.mark.parametrize("phase", ["offline", "online"])
 def test_a_run_is_its_seed_alone_among_others_and_resumed(backbone, phase, data):
-    specs = [spec(backbone, seed, data, phase) for seed in (4, 1, 7)]
-    among, alone = trained(specs, 120), trained(specs[1:2], 120)
-    assert same(alone, 0, among, 1)
-    assert alone.rows[0] == among.rows[1]
-    assert not same(alone, 0, among, 2)
-    # Interrupted at 70 and continued in other company.
-    part = trained(specs, 70)
-    state = part.state()
-    resumed = Cohort([specs[2], specs[1]])
-    resumed.load_state([{k: v[run].clone() for k, v in state.items()} for run in (2, 1)], 70)
-    advance(resumed, 120)
-    assert same(resumed, 1, among, 1)
-    assert same(resumed, 0, among, 2)
-    assert resumed.rows[1]["evaluations"] == among.rows[1]["evaluations"][1:]
-    if phase == "online":
-        assert len(among.rows[1]["episodes"]) >= 2, "the test needs episodes that end"
+    """``test_checking.py`` has what ``examine`` finds where that is not so."""
+    specs = [spec(backbone, seed, data, phase, steps=120) for seed in (4, 1, 7)]
+    assert checking.examine(specs, 70) == []
+
+
+def test_episodes_end_within_these_runs(data):
+    assert len(trained([spec("iql", 1, data)], 120).rows[0]["episodes"]) >= 2
 
 
 @pytest.mark.parametrize("backbone", CONTINUOUS)

@@ -4,6 +4,9 @@
     result = o2okit.finetune("hopper-medium-v2", "iql", seeds=3)
     result.frame, result.summary(), result.plot()
 
+A hyper-parameter with a list of values is a sweep: ``method_hyper={"k": [5, 10, 25]}``. Where it may differ
+between runs, all of them are trained together.
+
 Runs are kept in the run store: a second call finds them. A profile's amounts are those of GDE's main
 sections; where the hyper-parameters are equal, too (BC, TD3+BC, IQL, SAC), so are the runs. The dataset is
 D4RL's where it is on this machine, else the kit's, which is built on the spot.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -54,8 +58,8 @@ def pretrain(
         seeds: how many, or which; default: the profile's.
         profile: ``smoke``, ``laptop`` or ``paper``; default: ``O2OKIT_PROFILE``, else ``laptop``.
         steps: gradient updates; default: the profile's.
-        hyper: hyper-parameters that differ from the backbone's own for the task; where backbones differ, a
-            dictionary of such: ``{"iql": {"beta": 1.0}}``.
+        hyper: hyper-parameters that differ from the backbone's own for the task; a list of values is a sweep.
+            Where backbones differ, a dictionary of such: ``{"iql": {"beta": 1.0}}``.
         eval_every: steps between evaluations; default: the profile's.
         ant_obs: 27 trains ant without the zeros of its 111 observations, as in ``RunSpec``.
         source: where the dataset comes from, as for ``dataset``.
@@ -101,7 +105,7 @@ def finetune(
         offline_steps: updates before them; default: the profile's.
         replay: ``online``, ``mixed``, ``half`` or ``part`` (``RunSpec``); default: the method's authors',
             else the backbone's.
-        method_hyper: hyper-parameters of the method; where methods differ, a dictionary of such.
+        method_hyper: hyper-parameters of the method, in the same way.
         updates_per_step: gradient updates per environment step.
 
     Raises:
@@ -122,12 +126,13 @@ def finetune(
                 name,
                 amounts.online_steps if steps is None else steps,
                 replay=replay,
-                method_hyper=amounts.method_hyper.get(name, {}) | _of(name, method_hyper, methods),
+                method_hyper=amounts.method_hyper.get(name, {}) | own,
                 updates_per_step=updates_per_step,
                 eval_every=every if eval_every is None else eval_every,
                 eval_episodes=episodes,
             )
             for start, name in itertools.product(offline, methods)
+            for own in _settings(METHODS, name, method_hyper, methods)
         ]
         return [*offline, *online]
 
@@ -172,13 +177,14 @@ def scratch(
             steps,
             seed,
             random_steps=amounts.random_steps,
-            hyper=_of(name, hyper, backbones),
+            hyper=own,
             updates_per_step=updates_per_step,
             ant_obs=ant_obs,
             eval_every=every if eval_every is None else eval_every,
             eval_episodes=episodes,
         )
         for name in backbones
+        for own in _settings(BACKBONES, name, hyper, backbones)
         for seed in _seeds(seeds, profile)
     ]
     return Result(train(specs, device=device, label=task), None, profile)
@@ -224,12 +230,13 @@ def _offline(
             data,
             amounts.offline_steps if steps is None else steps,
             seed,
-            hyper=_of(backbone, hyper, backbones),
+            hyper=own,
             ant_obs=ant_obs,
             eval_every=every if eval_every is None else eval_every,
             eval_episodes=episodes,
         )
         for backbone in backbones
+        for own in _settings(BACKBONES, backbone, hyper, backbones)
         for seed in seeds
     ]
 
@@ -255,6 +262,24 @@ def _of(name: str, given: Mapping[str, Any] | None, names: Sequence[str]) -> dic
         if not isinstance(value, Mapping):
             raise UserError(f"the hyper-parameters of {key!r} are a dictionary; got {value!r}.")
     return dict(given.get(name, {}))
+
+
+def _settings(
+    table: Mapping[str, type], name: str, given: Mapping[str, Any] | None, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The hyper-parameters of one of ``names``: every combination of the values that are listed."""
+    own, kinds = _of(name, given, names), fields(table[name].Hyperparameters)
+    sizes = {each.name for each in kinds if isinstance(each.default, tuple)}
+    options: dict[str, list[Any]] = {}
+    for key, value in own.items():
+        # Layers are a list themselves; a sweep over them is one of lists.
+        one = key in sizes and not any(isinstance(each, list | tuple) for each in value)
+        options[key] = [value] if one or not isinstance(value, list | range) else list(value)
+        if not 0 < len({repr(each) for each in options[key]}) == len(options[key]):
+            raise UserError(f"{key}: a sweep is a list of different values; got {value!r}.")
+    return [
+        dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())
+    ]
 
 
 def _seeds(seeds: int | Sequence[int] | None, profile: str) -> list[int]:

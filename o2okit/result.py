@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,7 +27,8 @@ from o2okit.training.train import trained_with
 
 GOAL = "goal"  # the outcome that is a success
 DASHES = ("-", "--", ":", "-.")  # of methods
-CELL = ["backbone", "method", "phase"]  # what the seeds of a mean have in common
+CELL = ["backbone", "method", "phase"]  # what the seeds of a mean have in common, and
+SETTING = "setting"  # where hyper-parameters were swept
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,9 +61,10 @@ class Result:
     def frame(self) -> pd.DataFrame:
         """One row per evaluation: task, backbone, method, phase, seed, diverged, step, return, score, ...
 
-        A diverged run's losses were not finite at some evaluation; its policy still has scores.
+        A diverged run's losses were not finite at some evaluation; its policy still has scores. After a sweep
+        there is a column ``setting``: the hyper-parameters that differ.
         """
-        frames = []
+        frames, settings = [], _settings(self.runs)
         for run in self.runs:
             table, spec = run.evaluations(), run.spec
             value = "success" if find_task(spec.task).scored == "success" else "return"
@@ -70,6 +73,7 @@ class Result:
                 "backbone": spec.backbone,
                 "method": spec.method if spec.phase == "online" else "",
                 "phase": spec.phase,
+                **({SETTING: settings[spec.id]} if any(settings.values()) else {}),
                 "seed": spec.seed,
                 "run": spec.id,
                 "diverged": run.folder.result()["diverged"],
@@ -97,7 +101,7 @@ class Result:
         return float(normalised_score(self.task, returns.mean()))
 
     def summary(self, *statistics: str) -> pd.DataFrame:
-        """Per backbone, method and phase: mean of a statistic over seeds, its 95 % bootstrap interval.
+        """Per backbone, method, phase and setting: mean of a statistic over seeds, 95 % bootstrap interval.
 
         Args:
             statistics: names in ``report.curves.CURVES``, or ``regret`` (``cumulative_regret`` of the
@@ -106,16 +110,18 @@ class Result:
         Raises:
             UserError: a statistic is unknown, or no training episode has what the regret needs.
         """
-        rows, data = [], self.data_score
-        cells = self.frame.groupby(CELL, sort=False)
+        rows, data, frame = [], self.data_score, self.frame
+        names = _cell(frame)
+        cells = frame.groupby(names, sort=False)
         for statistic, (cell, part) in itertools.product(statistics or ("final",), cells):
-            if statistic == "regret" and cell[-1] == "offline":
+            about = dict(zip(names, cell, strict=True))
+            if statistic == "regret" and about["phase"] == "offline":
                 continue  # of the online phase
             scores = [self._score(statistic, curve) for _, curve in part.groupby("seed")]
             interval = bootstrap_interval(scores)
             rows.append(
                 {
-                    **dict(zip(CELL, cell, strict=True)),
+                    **about,
                     "statistic": statistic,
                     "score": interval.estimate,
                     "low": interval.low,
@@ -152,21 +158,23 @@ class Result:
     def plot(self, ax: Axes | None = None) -> Axes:
         """Normalised score against steps: mean and range over seeds, online after offline.
 
-        A colour per backbone, a line style per method; pre-training has that of plain fine-tuning.
+        A colour per backbone and setting, a line style per method; pre-training has that of plain
+        fine-tuning.
         """
         style()
         ax = ax or plt.subplots(figsize=(6, 3.5), layout="constrained")[1]
         frame = self.frame
         offline = frame[frame["phase"] == "offline"]
         offset = int(offline["step"].max()) if len(offline) else 0
-        colours: dict[str, str] = {}
+        colours: dict[tuple[str, str], str] = {}
         dashes = {"naive": "-"}
         named: set[str] = set()
-        for (backbone, method, phase), part in frame.groupby(CELL, sort=False):
+        for (backbone, method, phase, *setting), part in frame.groupby(_cell(frame), sort=False):
             curve = part.groupby("step")["score"].agg(["mean", "min", "max"])
             steps = curve.index + (offset if phase == "online" else 0)
             name = backbone if method in ("", "naive") else f"{backbone} + {method}"
-            colour = colours.setdefault(backbone, f"C{len(colours)}")
+            name = ", ".join(filter(None, (name, *setting)))
+            colour = colours.setdefault((backbone, *setting), f"C{len(colours)}")
             dash = dashes.setdefault(method or "naive", DASHES[len(dashes) % len(DASHES)])
             label = None if name in named else name
             named.add(name)
@@ -239,3 +247,30 @@ class Result:
         source = f"data {data.name} (source: {data.source})" if data else "no data, from scratch"
         text = f"{source} · profile {self.profile}, steps: {amounts} · seeds {seeds}"
         return text + (f" · {len(self.diverged)} RUNS DIVERGED" if self.diverged else "")
+
+
+def _cell(frame: pd.DataFrame) -> list[str]:
+    return [*CELL, SETTING] if SETTING in frame else CELL
+
+
+def _settings(runs: Sequence[Run]) -> dict[str, str]:
+    """Per run the hyper-parameters in which those of its cell differ, in words; empty where they do not."""
+    cells: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    for spec in (run.spec for run in runs):
+        cell = cells.setdefault((spec.backbone, spec.method, spec.phase), {})
+        of_method = {  # "weight" is CQL's, too
+            f"{spec.method} {name}" if name in spec.hyper else name: value
+            for name, value in spec.method_hyper.items()
+        }
+        cell[spec.id] = {**spec.hyper, **of_method}
+    found = {}
+    for cell in cells.values():
+        names = [
+            name
+            for name in next(iter(cell.values()))
+            if len({repr(values[name]) for values in cell.values()}) > 1
+        ]
+        for run, values in cell.items():
+            shown = (f"{values[n]:g}" if isinstance(values[n], float) else values[n] for n in names)
+            found[run] = ", ".join(f"{n} {value}" for n, value in zip(names, shown, strict=True))
+    return found

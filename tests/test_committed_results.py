@@ -56,7 +56,8 @@ def test_the_readme_states_the_committed_verdict():
     difference = claim["reason"].split()[1]
     assert f"difference of the final returns {difference} over five seeds" in readme
     assert "**supported**" in readme
-    assert "@" not in readme, "a placeholder was left"
+    text = re.sub(r"```.*?```", "", readme, flags=re.DOTALL)  # without decorators
+    assert "@" not in text, "a placeholder was left"
 
 
 def test_the_committed_visits_show_the_two_ways():

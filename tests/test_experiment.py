@@ -106,6 +106,50 @@ def test_each_algorithm_may_have_its_own_hyper_parameters():
     assert run.spec.hyper["batch_size"] == 16
 
 
+def test_a_list_of_values_is_a_sweep_in_one_cohort(tmp_path):
+    settings = {
+        "hyper": {**SMALL, "alpha": [1.0, 2.5]},
+        "method_hyper": {"const": {"weight": [0, 2]}},
+    }
+    result = o2okit.finetune(
+        TASK, "td3+bc", ["naive", "const"], seeds=2, profile="smoke", **settings
+    )
+    specs = [run.spec for run in result.runs]
+    assert len(specs) == 2 * 2 * (1 + 1 + 2)
+    assert len({spec.cohort for spec in specs}) == 3
+    summary = result.summary().set_index(["phase", "method", "setting"])
+    assert summary["seeds"].unique().tolist() == [2]
+    assert [key for key in summary.index if key[1] != "const"] == [
+        ("offline", "", "alpha 1"),
+        ("offline", "", "alpha 2.5"),
+        ("online", "naive", "alpha 1"),
+        ("online", "naive", "alpha 2.5"),
+    ]
+    assert [key[2] for key in summary.index if key[1] == "const"] == [
+        f"alpha {alpha}, weight {weight}" for alpha in ("1", "2.5") for weight in ("0", "2")
+    ]
+    frame = result.frame
+    one = frame[(frame["setting"] == "alpha 2.5") & (frame["phase"] == "online")]
+    final = one[one["step"] == 50]["score"].mean()
+    assert summary.loc[("online", "naive", "alpha 2.5"), "score"] == pytest.approx(final)
+    labels = [text.get_text() for text in result.plot().get_legend().get_texts()]
+    assert labels[0] == "td3+bc, alpha 1"
+    assert "td3+bc + const, alpha 2.5, weight 0" in labels
+    assert any("setting" in file.read_text() for file in result.save(tmp_path, "sweep")[2:4])
+
+
+def test_layers_are_a_value_and_lists_of_them_a_sweep():
+    wide = {**SMALL, "hidden": [[16, 16], [8, 8]]}
+    result = o2okit.pretrain(TASK, "bc", seeds=1, profile="smoke", hyper=wide)
+    assert [run.spec.hyper["hidden"] for run in result.runs] == [(16, 16), (8, 8)]
+    assert result.summary()["setting"].tolist() == ["hidden (16, 16)", "hidden (8, 8)"]
+    alike = o2okit.pretrain(
+        TASK, "bc", seeds=1, profile="smoke", hyper={**SMALL, "hidden": [16, 16]}
+    )
+    assert [run.spec.id for run in alike.runs] == [result.runs[0].spec.id]
+    assert "setting" not in alike.frame
+
+
 def test_evaluations_as_often_as_asked_for():
     result = o2okit.finetune(TASK, "bc", seeds=1, profile="smoke", hyper=SMALL, eval_every=10)
     steps = result.frame.groupby("phase")["step"].unique().map(list).to_dict()

@@ -44,7 +44,7 @@ def add_data_commands(actions: argparse._SubParsersAction) -> None:
     command.set_defaults(command=_compare)
 
     command = actions.add_parser("train", help="train the policies that collect kit datasets")
-    command.add_argument("environment", help="hopper, ant-controller, ...")
+    command.add_argument("environment", help="hopper, walker2d-expert, ant-controller, ...")
     command.add_argument("--steps", type=int, help="default: the environment's, up to 1,000,000")
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
     command.set_defaults(command=_train)
@@ -158,7 +158,8 @@ def _ladder(args: argparse.Namespace) -> int:
     from o2okit.training import behaviour
 
     run = behaviour.training_run(args.environment, args.steps, args.run)
-    behaviour.make_ladder(run, behaviour.targets(args.environment))
+    targets = behaviour.targets(args.environment)
+    behaviour.make_ladder(run, targets, name=args.environment)
     return 0
 
 

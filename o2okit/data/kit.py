@@ -22,7 +22,7 @@ Numbered departures from D4RL:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ from gymnasium.vector import VectorEnv
 import o2okit
 from o2okit.data import kit_antmaze
 from o2okit.data.hdf5 import write_hdf5
-from o2okit.data.policies import Ladder, Snapshot, ladder
+from o2okit.data.policies import Ladder, Snapshot, ladder, ladders
 from o2okit.data.rollout import Fields, roll_out, side_by_side
 from o2okit.data.sources import with_data
 from o2okit.errors import UserError, unknown
@@ -172,7 +172,12 @@ def collect_parts(
 
 def robot_policies(where: Task) -> Ladder | None:
     """The ladder of a task's robot; ``None`` where nobody but chance acts."""
-    return None if where.quality == "random" else ladder(where.environment)
+    if where.quality == "random":
+        return None
+    own, expert = ladder(where.environment), f"{where.environment}-expert"
+    if where.quality in ("expert", "medium-expert") and expert in ladders():
+        return replace(own, beyond=ladder(expert))
+    return own
 
 
 # --- every family ---------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
     policies/<environment>.safetensors   the snapshots' actors, float16
     policies/<environment>.json          how they were trained, the curve, what each snapshot scores
 
-``o2okit data ladder ENVIRONMENT`` writes both from a training run.
+``o2okit data ladder ENVIRONMENT`` writes both from a training run. Where the expert came later, from another
+run, it is a ladder of its own (``<environment>-expert``): the datasets of the first one stay what they are.
 """
 
 from __future__ import annotations
@@ -60,12 +61,14 @@ class Ladder:
     environment: str
     snapshots: tuple[Snapshot, ...]
     record: Mapping[str, Any]
+    beyond: Ladder | None = None  # has the roles that this one does not reach
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the policies and their roles: part of every dataset that they collect."""
         roles = json.dumps(self.record["roles"], sort_keys=True).encode()
-        return hashlib.sha256(_files(self.environment)[0].read_bytes() + roles).hexdigest()
+        more = self.beyond.hash.encode() if self.beyond else b""
+        return hashlib.sha256(_files(self.environment)[0].read_bytes() + roles + more).hexdigest()
 
     def snapshot(self, step: int) -> Snapshot:
         """The snapshot at ``step``."""
@@ -77,6 +80,8 @@ class Ladder:
         Raises ``UserError`` where the ladder does not reach it.
         """
         if name not in self.record["roles"]:
+            if self.beyond is not None:
+                return self.beyond.role(name)
             measure = self.record.get("measure", "mean")
             best = max(snapshot.scores[measure] for snapshot in self.snapshots)
             raise UserError(
@@ -93,7 +98,7 @@ def _files(environment: str) -> tuple[Path, Path]:
 
 
 def ladders() -> list[str]:
-    """The environments that have one."""
+    """The names of those that there are."""
     return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 
 

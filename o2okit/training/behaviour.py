@@ -3,6 +3,8 @@
     o2okit data train hopper     SAC from scratch, a snapshot every 10,000 steps
     o2okit data ladder hopper    scores the snapshots and keeps about ten of them
 
+``walker2d-expert`` is a run and a ladder of its own, beside walker2d's.
+
 ``medium`` and ``expert`` are the snapshots whose sampled episodes return what D4RL's files do; where two
 neighbours lie on either side, both collect, in the shares that give the mean.
 
@@ -134,6 +136,8 @@ class Recipe:
     """How the behaviour policies of an environment are trained and chosen; specs/tasks.md 6.
 
     Attributes:
+        environment: where it is not the recipe's own name.
+        seed: of the training.
         steps: environment steps, unless others are asked for.
         learning_starts: uniform actions before the first update.
         hyper: SAC's hyper-parameters that differ from its own.
@@ -145,6 +149,8 @@ class Recipe:
         keep: which snapshots are shipped, given all of them and the roles.
     """
 
+    environment: str = ""
+    seed: int = 0
     steps: int = 1_000_000
     learning_starts: int = 1_000
     hyper: Mapping[str, Any] = field(default_factory=dict)
@@ -159,9 +165,13 @@ class Recipe:
 
 
 FAST = {"batch_size": 128}  # departure 1
+# Where a ladder's own run ended before its expert: another run, of which the expert alone is shipped.
+EXPERT = Recipe(hyper=FAST, targets={"expert": None}, keep=those_with_a_role)
 RECIPES = {
     **{robot: Recipe() for robot in ("halfcheetah", "hopper")},
     "walker2d": Recipe(hyper=FAST),
+    "halfcheetah-expert": replace(EXPERT, environment="halfcheetah"),
+    "walker2d-expert": replace(EXPERT, environment="walker2d", seed=1),
     "ant": Recipe(  # the returns of D4RL's files are not known
         hyper=FAST, ant_obs=27, targets={"medium": 3000.0, "expert": 3880.0}
     ),
@@ -182,15 +192,15 @@ RECIPES = {
 }
 
 
-def training(environment: str, steps: int | None = None, seed: int = 0) -> RunSpec:
+def training(name: str, steps: int | None = None) -> RunSpec:
     """The run that behaviour policies come from, ``steps`` long. Raises ``UserError``."""
-    recipe = _recipe(environment)
+    recipe = _recipe(name)
     return RunSpec(
-        environment,
+        recipe.environment or name,
         "sac",
         "online",
         recipe.steps if steps is None else steps,
-        seed,
+        recipe.seed,
         hyper=recipe.hyper,
         replay="online",
         learning_starts=recipe.learning_starts,
@@ -201,26 +211,28 @@ def training(environment: str, steps: int | None = None, seed: int = 0) -> RunSp
     )
 
 
-def targets(environment: str) -> dict[str, float]:
+def targets(name: str) -> dict[str, float]:
     """What each role should reach, in units of the recipe's measure. Raises ``UserError``."""
     known = published()
     known = known[known["quantity"] == "return_mean"].set_index("task")["value"]
+    recipe = _recipe(name)
     return {
-        role: known[f"{environment}-{role}-v2"] if target is None else target
-        for role, target in _recipe(environment).targets.items()
+        role: known[f"{recipe.environment or name}-{role}-v2"] if target is None else target
+        for role, target in recipe.targets.items()
     }
 
 
-def _recipe(environment: str) -> Recipe:
-    if environment not in RECIPES:
-        raise unknown("environment", environment, RECIPES)
-    return RECIPES[environment]
+def _recipe(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise unknown("environment", name, RECIPES)
+    return RECIPES[name]
 
 
 def make_ladder(
     run: Run,
     targets: Mapping[str, float],
     *,
+    name: str | None = None,
     write: Callable[..., None] = write_ladder,
     report: Callable[[str], Any] = print,
 ) -> dict[str, list[dict[str, Any]]]:
@@ -229,6 +241,7 @@ def make_ladder(
     Args:
         run: of ``training``; it need not be finished.
         targets: what each role should reach (``targets``).
+        name: of the recipe and the ladder; default: the environment's.
         write: where to.
         report: called with a line per snapshot and role.
 
@@ -238,11 +251,11 @@ def make_ladder(
     Raises:
         UserError: the run has no snapshots, or none worth shipping.
     """
-    environment = run.spec.task
-    recipe = _recipe(environment)
+    environment, name = run.spec.task, name or run.spec.task
+    recipe = _recipe(name)
     if not run.snapshots():
         raise UserError(
-            f"the run {run.spec.id} has no snapshots yet. `o2okit data train {environment}` makes them."
+            f"the run {run.spec.id} has no snapshots yet. `o2okit data train {name}` makes them."
         )
 
     def scored(snapshot: Snapshot, confirm: bool) -> Snapshot:
@@ -256,31 +269,31 @@ def make_ladder(
     confirmed: set[int] = set()
     while True:
         found = {
-            name: recipe.assign(snapshots, recipe.measure, target)
-            for name, target in targets.items()
+            role: recipe.assign(snapshots, recipe.measure, target)
+            for role, target in targets.items()
         }
-        roles = {name: parts for name, parts in found.items() if parts is not None}
+        roles = {role: parts for role, parts in found.items() if parts is not None}
         new = {part["step"] for parts in roles.values() for part in parts} - confirmed
         if not new:
             break
         snapshots = [scored(each, True) if each.step in new else each for each in snapshots]
         confirmed |= new
     best = max(snapshot.scores[recipe.measure] for snapshot in snapshots)
-    for name, target in targets.items():
-        reached = roles.get(name, f"not met: the snapshots reach up to {best:.4g}")
-        report(f"{name}: target {target:.6g} ({recipe.measure}), {reached}")
+    for role, target in targets.items():
+        reached = roles.get(role, f"not met: the snapshots reach up to {best:.4g}")
+        report(f"{role}: target {target:.6g} ({recipe.measure}), {reached}")
     kept = [
         each if each.step in confirmed else scored(each, True)
         for each in recipe.keep(snapshots, roles)
     ]
     if not kept:
         raise UserError(
-            f"no snapshot of {environment} is good enough to be shipped: {recipe.measure} up to "
-            f"{best:.4g}. Train on: `o2okit data train {environment}`."
+            f"no snapshot of {name} is good enough to be shipped: {recipe.measure} up to "
+            f"{best:.4g}. Train on: `o2okit data train {name}`."
         )
     record = {
         "environment": environment,
-        "command": f"o2okit data train {environment} && o2okit data ladder {environment}",
+        "command": f"o2okit data train {name} && o2okit data ladder {name}",
         "run": run.folder.spec(),
         "trained_with": run.folder.environment(),
         "commit": commit(),
@@ -289,23 +302,21 @@ def make_ladder(
         "roles": roles,
         "curve": run.evaluations()[["step", "return"]].round(1).values.tolist(),
     }
-    write(environment, kept, record)
+    write(name, kept, record)
     return roles
 
 
-def training_run(
-    environment: str, steps: int | None = None, folder: Path | str | None = None
-) -> Run:
+def training_run(name: str, steps: int | None = None, folder: Path | str | None = None) -> Run:
     """The training run, finished or not: in ``folder``, else in the store.
 
     Raises ``UserError`` for a folder that holds no run of the environment.
     """
-    spec = training(environment, steps)
+    spec = training(name, steps)
     if not folder:
         return Run(spec, RunStore().folder(spec))
     found = RunFolder(Path(folder))
     if not (found.path / "spec.json").is_file():
         raise UserError(f"{folder} is no run's folder: it has no spec.json.")
-    if (task := found.spec()["task"]) != environment:
-        raise UserError(f"{folder} holds a run of {task!r}, not of {environment!r}.")
+    if (task := found.spec()["task"]) != spec.task:
+        raise UserError(f"{folder} holds a run of {task!r}, not of {spec.task!r}.")
     return Run(spec, found)

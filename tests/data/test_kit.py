@@ -280,3 +280,25 @@ def test_the_pens_data_are_the_kits_own_and_come_from_every_snapshot(tmp_path, m
     assert [part["share"] for part in data.provenance["parts"]] == [0.5, 0.5]
     assert [place.source for place in sources.where("pen-mixed")] == ["kit"]
     assert "pen-mixed" in task("pen-binary-v0").note
+
+
+def test_an_expert_that_came_later_is_a_ladder_of_its_own(shipped, tmp_path):
+    """It collects what the first ladder does not reach, and leaves the first one's datasets as they are."""
+    names = [f"hopper-{quality}-v2" for quality in ("medium", "medium-replay")]
+    before = [kit.robot_policies(task(name)).hash for name in names]
+    with pytest.raises(UserError, match="do not reach 'expert'"):
+        kit.plan("hopper-medium-expert-v2")
+    record = {"roles": {"expert": [{"step": 2, "share": 1.0}]}}
+    write_ladder("hopper-expert", [snapshot(2, 7)], record, tmp_path)
+    assert [kit.robot_policies(task(name)).hash for name in names] == before
+    (expert,), found = kit.plan("hopper-expert-v2")
+    assert (expert.snapshot.layers[0][0] == snapshot(2, 7).layers[0][0].half().float()).all()
+    halves, again = kit.plan("hopper-medium-expert-v2")
+    assert [(part.snapshot.step, part.share) for part in halves] == [
+        (1, 0.125),
+        (2, 0.375),
+        (2, 0.5),
+    ]
+    assert found.hash == again.hash not in before
+    write_ladder("hopper-expert", [snapshot(2, 8)], record, tmp_path)
+    assert kit.robot_policies(task("hopper-expert-v2")).hash != found.hash

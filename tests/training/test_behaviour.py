@@ -1,6 +1,7 @@
 """From a real (short) SAC run to a ladder of shipped policies."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,32 @@ def test_a_ladder_is_written_with_its_record(run):
     assert {each.scores["episodes"] for each in made["snapshots"]} == {behaviour.MANY}
     again = behaviour.episode_scores("hopper", behaviour.policy(run, 40))
     assert again == behaviour.episode_scores("hopper", behaviour.policy(run, 40))
+
+
+def test_an_experts_own_run_ships_nothing_but_the_expert(run, monkeypatch):
+    spec = behaviour.training("walker2d-expert")
+    assert (spec.task, spec.seed, spec.hyper["batch_size"]) == ("walker2d", 1, 128)
+    assert spec.id != behaviour.training("walker2d").id
+    wanted = behaviour.targets("walker2d")["expert"]
+    assert behaviour.targets("walker2d-expert") == {"expert": wanted}
+    folder = run.folder.path
+    with pytest.raises(UserError, match="holds a run of 'hopper', not of 'walker2d'"):
+        behaviour.training_run("walker2d-expert", folder=folder)
+    recipe = replace(behaviour.EXPERT, environment="hopper")
+    monkeypatch.setitem(behaviour.RECIPES, "hopper-expert", recipe)
+    assert behaviour.training_run("hopper-expert", folder=folder).snapshots() == [40, 80, 120]
+    best, made = behaviour.episode_scores("hopper", behaviour.policy(run, 80))["mean"], {}
+    behaviour.make_ladder(
+        run,
+        {"expert": best},
+        name="hopper-expert",
+        write=lambda name, snapshots, record: made.update({name: (snapshots, record)}),
+        report=lambda line: None,
+    )
+    snapshots, record = made["hopper-expert"]
+    assert {each.step for each in snapshots} == {each["step"] for each in record["roles"]["expert"]}
+    assert record["environment"] == "hopper"
+    assert "data train hopper-expert &&" in record["command"]
 
 
 def test_whoever_gets_a_role_is_tested_anew(run, monkeypatch):

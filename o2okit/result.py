@@ -66,8 +66,7 @@ class Result:
         """
         frames, settings = [], _settings(self.runs)
         for run in self.runs:
-            table, spec = run.evaluations(), run.spec
-            value = "success" if find_task(spec.task).scored == "success" else "return"
+            spec = run.spec
             about = {
                 "task": spec.task,
                 "backbone": spec.backbone,
@@ -78,8 +77,7 @@ class Result:
                 "run": spec.id,
                 "diverged": run.folder.result()["diverged"],
             }
-            table.insert(1, "score", normalised_score(spec.task, table[value].to_numpy()))
-            frames.append(pd.DataFrame({**about, **table}))
+            frames.append(pd.DataFrame({**about, **run.curve()}))
         return pd.concat(frames, ignore_index=True)
 
     @property

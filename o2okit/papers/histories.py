@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from o2okit.methods.neighbours import state_entropy
 from o2okit.report import panels
 from o2okit.streams import generator
-from o2okit.tasks import normalised_score
-from o2okit.tasks import task as find_task
 from o2okit.training import Run, RunSpec
 
 if TYPE_CHECKING:
@@ -70,16 +68,11 @@ def history(
     """
     parts = []
     for each in specs(spec, before):
-        run, known = study.result(each), find_task(each.task).scored
-        if metric in DERIVED:
-            table = DERIVED[metric](run)
-        elif metric:
-            table = run.metrics()
-        else:
-            table = run.evaluations()
-        value = table[metric] if metric else normalised_score(each.task, table[known].to_numpy())
+        run, column = study.result(each), metric or "score"
+        kept = run.metrics if metric else run.curve
+        table = DERIVED[metric](run) if metric in DERIVED else kept()
         shift = 0 if each is spec else each.steps
-        parts.append(pd.DataFrame({"step": table["step"] - shift, metric or "score": value}))
+        parts.append(pd.DataFrame({"step": table["step"] - shift, column: table[column]}))
     return pd.concat(parts).drop_duplicates("step", keep="last").reset_index(drop=True)
 
 

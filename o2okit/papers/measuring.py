@@ -16,7 +16,6 @@ from o2okit.papers.declarations import Amounts, Entry, Panel, published
 from o2okit.report import statistics, verdicts
 from o2okit.report.curves import curve_statistic
 from o2okit.report.statistics import bootstrap_interval
-from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import Run, RunSpec
 from o2okit.training.store import RunFolder
@@ -38,13 +37,8 @@ class Measuring:
     result: Callable[[RunSpec], Run]
 
     def curve(self, task: str, entry: Entry, seed: int) -> pd.DataFrame:
-        """Evaluations of a run: step, score, return, length, ...
-
-        Scores are normalised; those of a task without reference scores are its returns.
-        """
-        table, found = self.result(self.spec(task, entry, seed)).evaluations(), find_task(task)
-        value = table[found.scored].to_numpy()
-        return table.assign(score=normalised_score(task, value) if found.reference else value)
+        """Evaluations of a run (``Run.curve``)."""
+        return self.result(self.spec(task, entry, seed)).curve()
 
     def scores(self, task: str, entry: Entry, statistic: str = "") -> np.ndarray:
         """The score of each seed ``[seeds]``; default: the paper's statistic for the family."""

@@ -24,6 +24,8 @@ from o2okit.errors import UserError
 from o2okit.nn.precision import bfloat16
 from o2okit.nn.products import release_buffers
 from o2okit.revision import commit
+from o2okit.tasks import normalised_score
+from o2okit.tasks import task as find_task
 from o2okit.training.cohort import Cohort
 from o2okit.training.progress import Progress
 from o2okit.training.spec import RunSpec
@@ -44,6 +46,13 @@ class Run:
     def evaluations(self) -> pd.DataFrame:
         """One row per evaluation: step, return, length, shares of the outcomes."""
         return self.folder.table("evaluations")
+
+    def curve(self) -> pd.DataFrame:
+        """The evaluations with their ``score``: normalised, or plain where the task has no references."""
+        table, where = self.evaluations(), find_task(self.spec.task)
+        value = table[where.scored].to_numpy()
+        table.insert(1, "score", normalised_score(where.name, value) if where.reference else value)
+        return table
 
     def metrics(self) -> pd.DataFrame:
         """One row per evaluation after an update: losses, mean values and the like."""

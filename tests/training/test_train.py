@@ -69,6 +69,13 @@ def offline(steps, **changes):
     return [RunSpec("toy-maze", "cql-discrete", "offline", steps, s, **values) for s in (0, 1)]
 
 
+def test_the_score_of_a_task_without_references_is_its_return(uninterrupted):
+    """``tests/test_experiment.py`` has a normalised one."""
+    curve = uninterrupted[0].curve()
+    assert curve["score"].tolist() == curve["return"].tolist()
+    assert curve.drop(columns="score").equals(uninterrupted[0].evaluations())
+
+
 def test_a_longer_offline_run_goes_on_from_a_shorter_one(tmp_path, monkeypatch):
     store = RunStore(tmp_path / "store")
     train(offline(100), store=store, device="cpu")

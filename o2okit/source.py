@@ -2,8 +2,8 @@
 
 A method of one's own is edited again and again. If its name and version alone stood in a run's id, the store
 would answer with what the old code had learnt. So its source stands there, too: that of its class and of
-those it derives from, of the functions and classes of the same module that they call, and the plain values
-that they read there. Comments and layout do not count; what they call in other modules does not, either.
+those it derives from, of the functions and classes that they call by name, and the plain values that they
+read. Comments and layout do not count, nor do packages that are installed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import dis
 import functools
 import hashlib
 import inspect
+import sys
+import sysconfig
 import textwrap
 from collections.abc import Iterator
 from types import CodeType
@@ -21,7 +23,8 @@ from typing import Any
 from o2okit.errors import UserError
 
 KIT = __name__.partition(".")[0]
-LIBRARIES = {KIT, "builtins", "abc", "typing"}
+NOTEBOOK = "__main__"
+INSTALLED = tuple({sysconfig.get_path(k) for k in ("stdlib", "platstdlib", "purelib", "platlib")})
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -32,39 +35,42 @@ def version(cls: type) -> int | str:
     """
     if not is_own(cls):
         return cls.version
-    text = "\n".join(_class(cls, _root(cls), set()))
+    text = "\n".join(_class(cls, set()))
     return f"{cls.version}, source {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def is_own(thing: Any) -> bool:
     """Whether a class or a function is the user's, not this package's."""
-    return _root(thing) not in LIBRARIES
+    return thing.__module__.partition(".")[0] != KIT
 
 
-def _root(thing: Any) -> str:
-    return (thing.__module__ or "").partition(".")[0]
+def _counts(thing: Any) -> bool:
+    """Whether it is the user's and may be edited: in a notebook, or in a file that is not installed."""
+    file = getattr(sys.modules.get(thing.__module__), "__file__", None)
+    written = thing.__module__ == NOTEBOOK or (file and not file.startswith(INSTALLED))
+    return is_own(thing) and bool(written)
 
 
-def _class(cls: type, root: str, seen: set[Any]) -> Iterator[str]:
+def _class(cls: type, seen: set[Any]) -> Iterator[str]:
     """The lines that stand for a class and those it derives from."""
     for each in cls.__mro__:
-        if each in seen or not is_own(each):
+        if each in seen or not _counts(each):
             continue
         seen.add(each)
         yield f"class {each.__qualname__}"
         for name, value in sorted(vars(each).items()):
             if inspect.isfunction(value) or not name.startswith("__"):  # not its docstring
-                yield from _value(name, value, root, seen)
+                yield from _value(name, value, seen)
 
 
-def _value(name: str, value: Any, root: str, seen: set[Any]) -> Iterator[str]:
+def _value(name: str, value: Any, seen: set[Any]) -> Iterator[str]:
     """The lines that stand for an attribute of a class, or for what a function reads."""
     parts = [getattr(value, part, None) for part in ("__func__", "func", "fget", "fset")]
     for each in (inspect.unwrap(part) for part in (value, *parts) if callable(part)):
-        if isinstance(each, type) and _root(each) == root:
-            yield from _class(each, root, seen)
-        elif inspect.isfunction(each) and _root(each) == root:
-            yield from _function(each, root, seen)
+        if isinstance(each, type):
+            yield from _class(each, seen)
+        elif inspect.isfunction(each) and _counts(each):
+            yield from _function(each, seen)
     if _plain(value):
         yield f"{name} = {value!r}"
 
@@ -77,7 +83,7 @@ def _plain(value: Any) -> bool:
     return isinstance(value, PLAIN)
 
 
-def _function(function: Any, root: str, seen: set[Any]) -> Iterator[str]:
+def _function(function: Any, seen: set[Any]) -> Iterator[str]:
     code = function.__code__
     written_by_dataclass = code.co_filename == "<string>" and code.co_name.startswith("__")
     if code in seen or written_by_dataclass:
@@ -87,7 +93,7 @@ def _function(function: Any, root: str, seen: set[Any]) -> Iterator[str]:
     reads = {name: function.__globals__.get(name) for name in _globals(code)}
     reads |= inspect.getclosurevars(function).nonlocals
     for name, value in sorted(reads.items()):
-        yield from _value(name, value, root, seen)
+        yield from _value(name, value, seen)
 
 
 def _globals(code: CodeType) -> set[str]:

@@ -3,12 +3,14 @@
 import dataclasses
 import importlib.util
 import itertools
+import sys
 import textwrap
 from dataclasses import dataclass
 
 import pytest
 
 import o2okit
+from o2okit import source
 from o2okit.backbones import BACKBONES, IQL, Agent, kin
 from o2okit.backbones.settings import settings
 from o2okit.backbones.td3_bc import TD3BC
@@ -29,6 +31,9 @@ def registries(monkeypatch):
     for table in (METHODS, BACKBONES):
         monkeypatch.setitem(table, "mine", None)
         del table["mine"]
+    yield
+    for name in ("own_module", "base_module"):
+        sys.modules.pop(name, None)
 
 
 def online(**changes) -> RunSpec:
@@ -163,12 +168,12 @@ CODE = """
 """
 
 
-def written(folder, code=CODE) -> type:
+def written(folder, code=CODE, name="own_module") -> type:
     """The class ``Mine`` of a module with some code."""
     path = folder / f"own_{next(NUMBER)}.py"
     path.write_text(textwrap.dedent(code))
-    found = importlib.util.spec_from_file_location("own_module", path)
-    module = importlib.util.module_from_spec(found)
+    found = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module.Mine
 
@@ -225,6 +230,24 @@ def test_a_value_from_around_counts_and_so_does_one_changed_later(tmp_path):
     assert version(cls) != before
 
 
+def test_what_it_takes_from_other_files_counts_and_installed_packages_do_not(tmp_path, monkeypatch):
+    own = """
+        from base_module import Mine as Base
+
+        class Mine(Base):
+            pass
+    """
+
+    def made(code):
+        written(tmp_path, code, "base_module")
+        return version(written(tmp_path, own))
+
+    first = made(CODE)
+    assert made(CODE.replace("x / 2", "x / 3")) != first == made(CODE)
+    monkeypatch.setattr(source, "INSTALLED", (str(tmp_path),))
+    assert made(CODE) == made(CODE.replace("x / 2", "x / 3"))
+
+
 def test_an_edited_file_does_not_change_what_runs(tmp_path):
     cls = written(tmp_path)
     o2okit.register("mine", cls)
@@ -235,7 +258,7 @@ def test_an_edited_file_does_not_change_what_runs(tmp_path):
 
 
 def test_what_has_no_source_is_refused():
-    space = {"Naive": Naive, "__name__": "own"}
+    space = {"Naive": Naive, "__name__": "__main__"}
     exec("class Mine(Naive):\n    def reward(self, batch):\n        return batch.reward\n", space)
     with pytest.raises(UserError, match=r"source of .*reward can't be read.*in a notebook or in a"):
         o2okit.register("mine", space["Mine"])

@@ -179,9 +179,9 @@ def run_notebook(key: str, values: Mapping[str, Any], output: Path | None = None
             )
     except PapermillExecutionError as error:
         raise NotebookFailed(key, output, error) from None
-    except OSError as error:  # papermill's own writing, not a cell's
-        raise _unwritable(output, error) from error
-    except RuntimeError as error:  # nbclient: the kernel did not start or was killed
+    except (RuntimeError, ConnectionError) as error:  # the kernel did not start or was killed
         text = f"{error}. Was it out of memory? The same command goes on from the last checkpoint."
         raise NotebookFailed(key, output, text) from error
+    except OSError as error:  # papermill's own writing, not a cell's
+        raise _unwritable(output, error) from error
     return output

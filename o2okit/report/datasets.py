@@ -186,7 +186,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     low, high = returns.get_xlim()
     returns.set_xticks(np.arange(0, high, 20))
     returns.set_xlim(low, high + 0.28 * (high - low))  # room for what is not known
-    returns.set_xlabel("normalised return: mean, ± standard deviation, smallest to largest")
+    returns.set_xlabel("normalised return: mean, ± standard deviation within smallest to largest")
     returns.axvline(0, color="0.8", lw=0.8, zorder=0)
     returns.axvline(100, color="0.8", lw=0.8, zorder=0)
     states.set_xlim(0, None)
@@ -212,6 +212,7 @@ def _draw_returns(axes: Axes, y: float, name: str, rows: pd.DataFrame) -> None:
     for ((_, colour, marker), prefix, row), offset in zip(series, offsets, strict=True):
         mean, std, low, high = (row[f"{prefix}_{part}"] for part in RETURNS)
         ends = tasks.normalised_score(name, np.array([low, high, mean - std, mean + std, mean]))
+        ends[2:4] = np.clip(ends[2:4], ends[0], ends[1])  # no success is above all
         axes.plot(ends[:2], [y + offset] * 2, color=colour, lw=0.9, alpha=0.7)
         axes.plot(ends[2:4], [y + offset] * 2, color=colour, lw=3, alpha=0.45)
         axes.plot(ends[4], y + offset, color=colour, marker=marker, ms=5, ls="")

@@ -419,3 +419,14 @@ def test_one_process_at_a_time_writes_a_notebook(home, tmp_path, monkeypatch):
     assert len(seen) == 1
     with FileLock(output.with_suffix(".lock"), timeout=0):
         pass  # given back
+
+
+def test_a_kernel_that_can_not_be_reached_is_no_full_disk(home, monkeypatch):
+    write(home, code(PARAMETERS, "parameters"))
+
+    def gone(*_, **__):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(papermill, "execute_notebook", gone)
+    with pytest.raises(NotebookFailed, match=r"reset by peer\. Was it out of memory\?"):
+        run_notebook(SECTION, {"profile": "smoke"})

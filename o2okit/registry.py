@@ -27,7 +27,7 @@ from o2okit.methods import METHODS, Naive
 
 NAME = re.compile(r"[a-z0-9][a-z0-9+_-]*")  # it is part of files' names
 NEEDED = ("learn", "act", "greedy")  # of a backbone
-LIKE = 0.8  # names so similar are the same, misspelt
+LIKE = 0.87  # names so similar are the same, misspelt
 
 
 def register(name: str, cls: type) -> type:
@@ -47,7 +47,7 @@ def register(name: str, cls: type) -> type:
         UserError: the name is taken by one of the kit's, or the class can't be trained as it is: the message
             says why.
     """
-    base, table = _kind(cls)
+    table = _table(cls)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise UserError(
             f"a name has small letters, digits, +, - and _, e.g. 'mine-2'; got {name!r}."
@@ -58,7 +58,7 @@ def register(name: str, cls: type) -> type:
     if not source.is_own(cls):
         raise UserError(f"{cls.__name__} is the kit's. Derive a class of your own from it.")
     _check_hyperparameters(cls)
-    _check_names(cls, base)
+    _check_names(cls)
     if issubclass(cls, Naive):
         _check_backbones(cls)
     elif missing := [each for each in NEEDED if getattr(cls, each) is getattr(Agent, each)]:
@@ -68,11 +68,11 @@ def register(name: str, cls: type) -> type:
     return cls
 
 
-def _kind(cls: Any) -> tuple[type, dict[str, Any]]:
+def _table(cls: Any) -> dict[str, Any]:
     if isinstance(cls, type):
         for base, table in ((Naive, METHODS), (Agent, BACKBONES)):
             if issubclass(cls, base):
-                return base, table
+                return table
     raise UserError(
         f"what is registered is a class derived from o2okit.methods.Naive (a method) or "
         f"o2okit.backbones.Agent (a backbone); got {cls!r}."
@@ -94,27 +94,23 @@ def _check_hyperparameters(cls: type) -> None:
         )
 
 
-def _check_names(cls: type, base: type) -> None:
+def _check_names(cls: type) -> None:
     """That what changes something has the name and the arguments that it is called by."""
-    points = {
-        name: value
-        for name, value in inspect.getmembers(base, callable)
-        if not name.startswith("_") and name != "Hyperparameters"
-    }
+    base = next(each for each in cls.__mro__ if not source.is_own(each))  # one of the kit's
+    known = {name: getattr(base, name) for name in dir(base) if not name.startswith("_")}
     for own in filter(source.is_own, cls.__mro__):
-        inherited = {name for each in own.__mro__[1:] for name in vars(each)}
-        for name, value in vars(own).items():
-            if name in points:
-                _check_arguments(own, name, points[name])
-            elif inspect.isfunction(value) and name not in inherited and name[0] != "_":
-                _check_name(own, name, points)
+        for name in vars(own):
+            if inspect.isroutine(known.get(name)):
+                _check_arguments(own, name, known[name])
+            elif name not in known and not name.startswith("_"):
+                _check_name(own, name, known)
 
 
-def _check_name(own: type, name: str, points: Iterable[str]) -> None:
-    if close := difflib.get_close_matches(name, list(points), n=1, cutoff=LIKE):
+def _check_name(own: type, name: str, known: Iterable[str]) -> None:
+    if close := difflib.get_close_matches(name, list(known), n=1, cutoff=LIKE):
         raise UserError(
-            f"{own.__name__}.{name} is called by nobody here; did you mean {close[0]!r}? A function of your "
-            "own with such a name should begin with _."
+            f"{own.__name__}.{name} is known to nobody here; did you mean {close[0]!r}? What is only yours "
+            "should not have a name so similar, or begin with _."
         )
 
 

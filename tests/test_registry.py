@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 import o2okit
-from o2okit import source
+from o2okit import registry, source
 from o2okit.backbones import BACKBONES, IQL, Agent, kin
 from o2okit.backbones.settings import settings
 from o2okit.backbones.td3_bc import TD3BC
@@ -115,6 +115,13 @@ def _method(**members):
         ("mine", _method(Hyperparameters=Undecorated), r"under @dataclass\(frozen=True\)"),
         ("mine", _method(Hyperparameters=None), "got None"),
         ("mine", _method(rewards=lambda self, batch: 0), "did you mean 'reward'"),
+        ("mine", _method(backbone=("iql",)), "did you mean 'backbones'"),
+        ("mine", type("Odd", (TD3BC,), {"actor_los": len}), "did you mean 'actor_loss'"),
+        (
+            "mine",
+            type("Odd", (TD3BC,), {"target": lambda self, batch: 0}),
+            "with self, batch, noise",
+        ),
         ("mine", _method(reward=lambda self: 0), "Odd.reward is called with self, batch: too many"),
         ("mine", _method(reward=3), "3 is not a callable"),
         ("mine", _method(backbones="iql"), "backbones must be a tuple of names; got 'iql'"),
@@ -137,6 +144,15 @@ def test_all_that_is_here_would_be_accepted(monkeypatch):
             own = type(cls.__name__, (cls,), {"__module__": __name__})
             assert o2okit.register("mine", own) is own
         del table["mine"]
+
+
+def test_no_name_here_is_taken_for_another_misspelt():
+    for cls in (*METHODS.values(), *BACKBONES.values()):
+        for each, parent in itertools.pairwise(cls.__mro__[:-1]):
+            known = [name for name in dir(parent) if not name.startswith("_")]
+            for name in vars(each):
+                if not name.startswith("_") and name not in known:
+                    registry._check_name(each, name, known)
 
 
 # --- source ---------------------------------------------------------------------------------------

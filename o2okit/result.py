@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from matplotlib.axes import Axes
 
 from o2okit.data import Dataset
 from o2okit.data.returns import episode_returns
-from o2okit.errors import UserError
+from o2okit.errors import UserError, unknown
 from o2okit.report import artefacts
 from o2okit.report.artefacts import ranges, style
 from o2okit.report.curves import CURVES, cumulative_regret, curve_statistic
 from o2okit.report.statistics import bootstrap_interval
+from o2okit.report.verdicts import claim_verdict
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import Run
@@ -132,6 +133,66 @@ class Result:
             )
         return pd.DataFrame(rows)
 
+    def compare(self, baseline: str, statistic: str = "final") -> pd.DataFrame:
+        """Whether each method, setting or backbone is better than one of them.
+
+        Differences are paired by seed and judged as the papers' claims are (``report.verdicts``); those of the
+        online phase, where there is one.
+
+        Args:
+            baseline: a name of the plot's legend (``td3+bc``, ``td3+bc + qcse, k 5``), or a method's alone:
+                ``naive`` is that of each one's own backbone.
+            statistic: as for ``summary``.
+
+        Returns:
+            One row for each of the others: difference with its 95 % interval, verdict on "better" and reason.
+
+        Raises:
+            UserError: ``baseline`` names none or several, there are no others, or as ``summary``.
+        """
+        frame = self.frame
+        frame = frame[frame["phase"] == frame["phase"].iloc[-1]]
+        cells = {}
+        for (backbone, method, _, *setting), part in frame.groupby(_cell(frame), sort=False):
+            scores = {s: self._score(statistic, curve) for s, curve in part.groupby("seed")}
+            cells[_name(backbone, method, *setting)] = (backbone, method, scores)
+        rows = []
+        for name, (backbone, method, scores) in cells.items():
+            other = baseline
+            if baseline not in cells:
+                alike = [n for n, (b, m, _) in cells.items() if (b, m) == (backbone, baseline)]
+                if not alike:
+                    raise unknown("result to compare with", baseline, [*cells, *_methods(cells)])
+                if len(alike) > 1:
+                    raise UserError(f"{baseline!r} may be {' or '.join(alike)}: name one of them.")
+                (other,) = alike
+            if name == other or method == baseline:
+                continue
+            theirs = cells[other][2]
+            verdict = claim_verdict(
+                list(scores.values()),
+                list(theirs.values()),
+                "<" if statistic == "regret" else ">",
+                profile=self.profile,
+                paired=list(scores) == list(theirs),
+            )
+            found = verdict.difference
+            rows.append(
+                {
+                    "name": name,
+                    "baseline": other,
+                    "statistic": statistic,
+                    "difference": found and found.estimate,
+                    "low": found and found.low,
+                    "high": found and found.high,
+                    "better": str(verdict.verdict),
+                    "reason": verdict.reason,
+                }
+            )
+        if not rows:
+            raise UserError(f"there is nothing here but {baseline!r}: no comparison.")
+        return pd.DataFrame(rows)
+
     def _score(self, statistic: str, curve: pd.DataFrame) -> float:
         if statistic != "regret":
             return curve_statistic(statistic, curve["score"], curve["step"])
@@ -170,8 +231,7 @@ class Result:
         for (backbone, method, phase, *setting), part in frame.groupby(_cell(frame), sort=False):
             curve = part.groupby("step")["score"].agg(["mean", "min", "max"])
             steps = curve.index + (offset if phase == "online" else 0)
-            name = backbone if method in ("", "naive") else f"{backbone} + {method}"
-            name = ", ".join(filter(None, (name, *setting)))
+            name = _name(backbone, method, *setting)
             colour = colours.setdefault((backbone, *setting), f"C{len(colours)}")
             dash = dashes.setdefault(method or "naive", DASHES[len(dashes) % len(DASHES)])
             label = None if name in named else name
@@ -249,6 +309,17 @@ class Result:
 
 def _cell(frame: pd.DataFrame) -> list[str]:
     return [*CELL, SETTING] if SETTING in frame else CELL
+
+
+def _name(backbone: str, method: str, setting: str = "") -> str:
+    """What a cell is called in a legend."""
+    name = backbone if method in ("", "naive") else f"{backbone} + {method}"
+    return f"{name}, {setting}" if setting else name
+
+
+def _methods(cells: Mapping[str, tuple[str, str, Any]]) -> list[str]:
+    """The methods among some cells, in their order."""
+    return list(dict.fromkeys(method for _, method, _ in cells.values() if method))
 
 
 def _settings(runs: Sequence[Run]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -136,6 +137,71 @@ def test_a_list_of_values_is_a_sweep_in_one_cohort(tmp_path):
     assert labels[0] == "td3+bc, alpha 1"
     assert "td3+bc + const, alpha 2.5, weight 0" in labels
     assert any("setting" in file.read_text() for file in result.save(tmp_path, "sweep")[2:4])
+
+
+def made_up(scores, phase="online") -> Result:
+    """A result with given final scores: (backbone, method, k) -> those of the seeds."""
+    runs = []
+    for (backbone, method, k), values in scores.items():
+        for seed, score in enumerate(values):
+            spec = SimpleNamespace(
+                task=TASK,
+                backbone=backbone,
+                method=method,
+                phase=phase,
+                seed=seed,
+                id=f"{backbone} {method} {k} {seed}",
+                hyper={},
+                method_hyper={} if k is None else {"k": k},
+            )
+            curve = pd.DataFrame({"step": [0, 10], "score": [0.0, score]})
+            folder = SimpleNamespace(result=lambda: {"diverged": False})
+            runs.append(SimpleNamespace(spec=spec, curve=lambda c=curve: c.copy(), folder=folder))
+    return Result(runs, None, "laptop")
+
+
+def test_methods_are_compared_seed_by_seed():
+    result = made_up(
+        {
+            ("iql", "naive", None): [10.0, 50.0, 90.0],
+            ("iql", "qcse", 5): [12.0, 53.0, 91.0],
+            ("iql", "qcse", 9): [0.0, 60.0, 80.0],
+            ("sac", "naive", None): [1.0, 2.0, 3.0],
+            ("sac", "qcse", 5): [0.0, 1.0, 2.0],
+        }
+    )
+    found = result.compare("naive").set_index("name")
+    assert found["baseline"].tolist() == ["iql", "iql", "sac"]
+    assert found["better"].to_dict() == {
+        "iql + qcse, k 5": "supported",  # 1 to 3 points in every seed
+        "iql + qcse, k 9": "undecided",
+        "sac + qcse": "contradicted",
+    }
+    assert found.loc["iql + qcse, k 5", "difference"] == pytest.approx(2.0)
+    assert found["reason"].str.contains("over 3 and 3 seeds").all()
+    to_one = result.compare("iql + qcse, k 9").set_index("name")
+    assert len(to_one) == 4
+    assert to_one.loc["sac", "difference"] == pytest.approx(2.0 - 140 / 3)
+    for baseline, message in (
+        ("qcse", "'qcse' may be iql . qcse, k 5 or iql . qcse, k 9: name one"),
+        ("qcs", "unknown result to compare with 'qcs'. Did you mean 'qcse'"),
+        ("awac", "Allowed: iql, iql . qcse, k 5"),
+    ):
+        with pytest.raises(UserError, match=message):
+            result.compare(baseline)
+    with pytest.raises(UserError, match="nothing here but 'iql'"):
+        made_up({("iql", "naive", None): [1.0]}).compare("iql")
+    offline = made_up({("iql", "", None): [1.0, 2.0], ("bc", "", None): [3.0, 4.5]}, "offline")
+    assert offline.compare("iql")["better"].tolist() == ["supported"]
+
+
+def test_smoke_runs_are_no_comparison():
+    result = o2okit.finetune(
+        TASK, "td3+bc", ["naive", "const"], seeds=2, profile="smoke", hyper=SMALL
+    )
+    (row,) = result.compare("naive").to_dict("records")
+    assert (row["name"], row["baseline"]) == ("td3+bc + const", "td3+bc")
+    assert (row["better"], row["reason"]) == ("not run", "smoke results never enter a verdict")
 
 
 def test_layers_are_a_value_and_lists_of_them_a_sweep():

@@ -136,7 +136,7 @@ class Result:
     def compare(self, baseline: str, statistic: str = "final") -> pd.DataFrame:
         """Whether each method, setting or backbone is better than one of them.
 
-        Differences are paired by seed and judged as the papers' claims are (``report.verdicts``); those of the
+        Differences are paired by seed, judged as the papers' claims are (``report.verdicts``), and those of the
         online phase, where there is one.
 
         Args:

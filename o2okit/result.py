@@ -136,8 +136,8 @@ class Result:
     def compare(self, baseline: str, statistic: str = "final") -> pd.DataFrame:
         """Whether each method, setting or backbone is better than one of them.
 
-        Differences are paired by seed, judged as the papers' claims are (``report.verdicts``), and those of the
-        online phase, where there is one.
+        Differences are paired by seed and judged as the papers' claims are (``report.verdicts``). Where there
+        is an online phase, it is the one that counts.
 
         Args:
             baseline: a name of the plot's legend (``td3+bc``, ``td3+bc + qcse, k 5``), or a method's alone:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+HERE = str(Path(__file__).parent)
 
 
 class UserError(ValueError):
@@ -11,6 +15,13 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show: the line that asked for it and the message, nothing between."""
+        frames = traceback.extract_tb(self.__traceback__)
+        inside = [number for number, frame in enumerate(frames) if frame.filename.startswith(HERE)]
+        asked = frames[inside[0] - 1 if inside else -1]
+        return [f"line {asked.lineno}: {asked.line}", f"{type(self).__name__}: {self}"]
 
 
 def unknown(kind: str, value: object, allowed: Iterable[str], hint: str = "") -> UserError:

@@ -317,6 +317,12 @@ def training_run(name: str, steps: int | None = None, folder: Path | str | None 
     found = RunFolder(Path(folder))
     if not (found.path / "spec.json").is_file():
         raise UserError(f"{folder} is no run's folder: it has no spec.json.")
-    if (task := found.spec()["task"]) != spec.task:
-        raise UserError(f"{folder} holds a run of {task!r}, not of {spec.task!r}.")
-    return Run(spec, found)
+    theirs = found.spec()
+    if theirs["task"] != spec.task:
+        raise UserError(f"{folder} holds a run of {theirs['task']!r}, not of {spec.task!r}.")
+    if theirs["backbone"] != spec.backbone:
+        raise UserError(
+            f"{folder} holds a run of {theirs['backbone']!r}; a ladder has {spec.backbone!r}'s."
+        )
+    as_trained = {name: theirs[name] for name in ("hyper", "steps", "seed", "learning_starts")}
+    return Run(replace(spec, **as_trained, ant_obs=theirs.get("ant_obs", 111)), found)

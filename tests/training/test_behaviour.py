@@ -1,5 +1,6 @@
 """From a real (short) SAC run to a ladder of shipped policies."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -82,10 +83,11 @@ def test_an_experts_own_run_ships_nothing_but_the_expert(run, monkeypatch):
         behaviour.training_run("walker2d-expert", folder=folder)
     recipe = replace(behaviour.EXPERT, environment="hopper")
     monkeypatch.setitem(behaviour.RECIPES, "hopper-expert", recipe)
-    assert behaviour.training_run("hopper-expert", folder=folder).snapshots() == [40, 80, 120]
-    best, made = behaviour.episode_scores("hopper", behaviour.policy(run, 80))["mean"], {}
+    own, made = behaviour.training_run("hopper-expert", folder=folder), {}
+    assert own.spec.hyper["hidden"] == (8, 8), "as it was trained"
+    best = behaviour.episode_scores("hopper", behaviour.policy(own, 80))["mean"]
     behaviour.make_ladder(
-        run,
+        own,
         {"expert": best},
         name="hopper-expert",
         write=lambda name, snapshots, record: made.update({name: (snapshots, record)}),
@@ -161,6 +163,11 @@ def test_another_robots_run_is_no_ladder(run, tmp_path):
     assert behaviour.training_run("hopper", folder=run.folder.path).snapshots() == [40, 80, 120]
     with pytest.raises(UserError, match="holds a run of 'hopper', not of 'walker2d'"):
         behaviour.training_run("walker2d", folder=run.folder.path)
+    described = json.loads((run.folder.path / "spec.json").read_text())
+    other = tmp_path / "spec.json"
+    other.write_text(json.dumps({**described, "backbone": "td3"}))
+    with pytest.raises(UserError, match="holds a run of 'td3'; a ladder has 'sac's"):
+        behaviour.training_run("hopper", folder=tmp_path)
     with pytest.raises(UserError, match="no run's folder"):
         behaviour.training_run("walker2d", folder=tmp_path / "typo")
 

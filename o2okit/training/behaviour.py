@@ -322,7 +322,7 @@ def training_run(name: str, steps: int | None = None, folder: Path | str | None 
         raise UserError(f"{folder} holds a run of {theirs['task']!r}, not of {spec.task!r}.")
     if theirs["backbone"] != spec.backbone:
         raise UserError(
-            f"{folder} holds a run of {theirs['backbone']!r}; a ladder has {spec.backbone!r}'s."
+            f"{folder} holds a run of {theirs['backbone']!r}; a ladder is one of {spec.backbone!r}."
         )
     as_trained = {name: theirs[name] for name in ("hyper", "steps", "seed", "learning_starts")}
     return Run(replace(spec, **as_trained, ant_obs=theirs.get("ant_obs", 111)), found)

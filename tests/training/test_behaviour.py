@@ -166,7 +166,7 @@ def test_another_robots_run_is_no_ladder(run, tmp_path):
     described = json.loads((run.folder.path / "spec.json").read_text())
     other = tmp_path / "spec.json"
     other.write_text(json.dumps({**described, "backbone": "td3"}))
-    with pytest.raises(UserError, match="holds a run of 'td3'; a ladder has 'sac's"):
+    with pytest.raises(UserError, match="holds a run of 'td3'; a ladder is one of 'sac'"):
         behaviour.training_run("hopper", folder=tmp_path)
     with pytest.raises(UserError, match="no run's folder"):
         behaviour.training_run("walker2d", folder=tmp_path / "typo")

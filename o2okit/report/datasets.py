@@ -186,7 +186,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     low, high = returns.get_xlim()
     returns.set_xticks(np.arange(0, high, 20))
     returns.set_xlim(low, high + 0.28 * (high - low))  # room for what is not known
-    returns.set_xlabel("normalised return: mean, ± standard deviation within smallest to largest")
+    returns.set_xlabel("normalised return: mean, ± std within the range, range")
     returns.axvline(0, color="0.8", lw=0.8, zorder=0)
     returns.axvline(100, color="0.8", lw=0.8, zorder=0)
     states.set_xlim(0, None)

@@ -4,8 +4,8 @@
     comparison = o2okit.comparison.compare_datasets(rows=50_000)
     comparison.frame, comparison.markdown(), comparison.figure()
 
-The kit's locomotion datasets are built where they are missing, D4RL's and Minari's files are taken where
-they are on the machine. What the kit's policies do not reach yet has its row, too, and says so.
+The kit's locomotion datasets are built where they are missing; its mazes, and D4RL's and Minari's files, are
+taken where they are on the machine. What the kit's policies do not reach yet has its row, too, and says so.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Comparison:
     def label(self) -> str:
         """One line for the figure: sources, profile, seed."""
         return (
-            f"D4RL: statistics published of its v2 files · kit: profile {self.profile}, {self.rows:,} rows "
-            f"of each robot's, seed {self.seed}"
+            f"D4RL: statistics published of its v2 files · kit: {self.rows:,} rows of each robot's, seed "
+            f"{self.seed}; mazes as they were built (profile {self.profile}: {kit.ROWS[self.profile]:,})"
         )
 
     def save(self, folder: Path) -> list[Path]:

@@ -96,7 +96,7 @@ class Judging:
         each: Mapping[str, verdicts.ClaimVerdict],
         missing: int = 0,
     ) -> dict[str, Any]:
-        """The row of a published claim about ``some``, ``most`` or ``all`` of several comparisons.
+        """The row of a published claim about several comparisons, by one of ``verdicts.RULES``.
 
         ``missing``: how many of the claim's comparisons are not among them.
         """
@@ -140,14 +140,21 @@ class Judging:
     def counted(
         self, row: dict[str, Any], group: Group = "", what: str = "sum of"
     ) -> dict[str, Any]:
-        """The row of a claim about all tasks of a group together; the reason says how many were run."""
+        """The row of a claim about all tasks of a group together; the reason says how many were run.
+
+        It is contradicted by all of them alone, as in ``verdicts.over_tasks``: the others could save it.
+        """
         run, named = self.run_of(group), self.named(group)
-        return row | {"reason": f"{row['reason']}; {what} {len(run)} of {len(named)} tasks"}
+        row |= {"reason": f"{row['reason']}; {what} {len(run)} of {len(named)} tasks"}
+        if len(run) < len(named) and row["verdict"] == verdicts.ClaimOutcome.CONTRADICTED:
+            row |= {"verdict": str(verdicts.ClaimOutcome.UNDECIDED)}
+            row["reason"] += ", and the others could save it"
+        return row
 
     def judge_tasks(
         self, claim_id: str, rule: str, group: Group, lhs: Entry, others: Sequence[Entry]
     ) -> dict[str, Any]:
-        """The row of a published claim about ``some``, ``most`` or ``all`` tasks.
+        """The row of a published claim about several tasks, by one of ``verdicts.RULES``.
 
         On a task it holds against all others: a method is best there, or it is not.
         """

@@ -26,13 +26,17 @@ def last_mean(scores: np.ndarray, steps: np.ndarray) -> float:
 
     The one before the first step is none of them, unless it is the only one.
     """
-    trained = scores[steps > 0] if steps[-1] > 0 else scores
-    return float(trained[-LAST:].mean())
+    return float(_trained(scores, steps)[-LAST:].mean())
 
 
 def late_mean(scores: np.ndarray, steps: np.ndarray) -> float:
-    """Mean of the last tenth of the evaluations (QCSE), rounded up."""
-    return float(scores[-math.ceil(len(scores) / 10) :].mean())
+    """Mean of the last tenth of the evaluations (QCSE), rounded up; as ``last_mean`` of trained agents."""
+    trained = _trained(scores, steps)
+    return float(trained[-math.ceil(len(trained) / 10) :].mean())
+
+
+def _trained(scores: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    return scores[steps > 0] if steps[-1] > 0 else scores
 
 
 def best(scores: np.ndarray, steps: np.ndarray) -> float:

@@ -100,7 +100,11 @@ def _pictures(paper: str, files: list[str]) -> list[str]:
 
 
 def _origin(record: Mapping[str, Any]) -> str:
-    data, env = record["dataset"], record["environment"]
+    data, env, trained = record["dataset"], record["environment"], record["trained"]
+
+    def listed(name: str) -> str:
+        return ", ".join(trained.get(name, ["?"])) or "?"
+
     hashes = data["sha256"]  # of a grid one per dataset
     hashes = list(hashes.values()) if isinstance(hashes, Mapping) else [hashes]
     digests = ", ".join(each[:12] for each in hashes)
@@ -108,6 +112,6 @@ def _origin(record: Mapping[str, Any]) -> str:
     return (
         (f"**{other} stands in** for the section's own tasks. " if other else "")
         + f"Profile {record['profile']}; dataset {data['name']} (source: {data['source']}, "
-        f"sha256 {digests}); {len(record['runs'])} runs; o2okit {env['o2okit']} at "
-        f"{env['commit']}, torch {env['packages']['torch']}, {env['device']}; {record['written']}."
+        f"sha256 {digests}); {len(record['runs'])} runs, trained at {listed('commit')} with torch "
+        f"{listed('torch')} on {listed('device')}; drawn and judged at {env['commit']}, {record['written']}."
     )

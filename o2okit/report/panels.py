@@ -33,7 +33,7 @@ def scores(cells: pd.DataFrame, title: str, unit: str = "") -> Figure:
         cells: task, entry, score, low, high, each, published, published_std, verdict; one row per task
             and entry.
         title: of the figure.
-        unit: of the numbers, where they are no scores.
+        unit: of the numbers, where they are hours and no scores; all seeds share one then.
     """
     tasks = list(dict.fromkeys(cells["task"]))
     entries = list(dict.fromkeys(cells["entry"]))
@@ -43,7 +43,7 @@ def scores(cells: pd.DataFrame, title: str, unit: str = "") -> Figure:
         part = cells[cells["task"] == task].set_index("entry").reindex(entries)
         y = np.arange(len(entries))
         for row, each in zip(y - shift, part["each"].fillna(""), strict=True):
-            seeds = np.array(each.split(), float)
+            seeds = np.array([] if unit else each.split(), float)
             place.plot(seeds, np.full(len(seeds), row), color="0.45", marker="|", ms=7, ls="")
         for offset, colour, marker, middle, low, high in (
             (-shift, COLOURS["blue"], "o", "score", part["low"], part["high"]),
@@ -67,6 +67,8 @@ def scores(cells: pd.DataFrame, title: str, unit: str = "") -> Figure:
         place.grid(axis="x", color="0.93", lw=0.7)
         place.set_axisbelow(True)
     shown = [("ours, 95 % interval", COLOURS["blue"], "o", 1.6), ("each seed", "0.45", "|", 0)]
+    if unit:
+        shown = [("ours, one measurement of all seeds", COLOURS["blue"], "o", 0)]
     if shift:
         unlike = (cells["verdict"] == CellOutcome.NOT_COMPARABLE).any()
         label = "published (other data, amounts), ± std" if unlike else "published, ± std"

@@ -103,6 +103,7 @@ def bootstrap_interval(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int | np.random.Generator = 0,
+    strata: Sequence[int] | None = None,
 ) -> Interval:
     """Stratified percentile bootstrap: seeds are drawn with replacement within each task.
 
@@ -112,12 +113,16 @@ def bootstrap_interval(
         level: coverage that the interval aims at.
         resamples: number of bootstrap resamples.
         seed: the same integer gives the same interval; a generator is advanced.
+        strata: one number per task; those with the same number, scores of the same runs, are drawn together.
 
     Raises:
         UserError: the scores are empty, not finite or of the wrong shape, or an option is wrong.
     """
     tasks, rng = _tasks(scores), _checked(level, resamples, seed)
-    drawn = [task[_draws(rng, resamples, len(task))] for task in tasks]
+    strata = range(len(tasks)) if strata is None else strata
+    sizes = dict(zip(strata, map(len, tasks), strict=True))
+    draws = {number: _draws(rng, resamples, size) for number, size in sizes.items()}
+    drawn = [task[draws[number]] for number, task in zip(strata, tasks, strict=True)]
     n_seeds = min(map(len, tasks))
     return _interval(statistic(tasks), _apply(statistic, drawn), n_seeds, level)
 

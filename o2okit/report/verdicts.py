@@ -29,7 +29,7 @@ MARGIN_POINTS = 5.0
 """Two normalised scores closer than this count as equal. Our decision, before any run."""
 
 DIRECTIONS = (">", "<", ">=", "~", "=")
-"""How a claim compares its two sides; ``~`` and ``=`` both mean equal within a margin."""
+"""How a claim compares its two sides: ``~``, ``=`` within a margin, ``>=`` no more than it below."""
 
 
 class CellOutcome(StrEnum):
@@ -132,20 +132,22 @@ def claim_verdict(
     *,
     profile: str,
     paired: bool = False,
-    equal_margin: float = MARGIN_POINTS,
+    equal_margin: float | tuple[float, float] = MARGIN_POINTS,
     seed: int = 0,
 ) -> ClaimVerdict:
     """Judge the claim ``lhs direction rhs`` by the interval of the difference of the means.
 
     An order is supported if the interval lies on the claimed side of zero, contradicted if on the
-    other. Equality is supported if the interval lies within the margin, contradicted if outside.
+    other. Equality is supported if the interval lies within the margin, contradicted if outside;
+    ``>=`` likewise, with a margin below alone.
 
     Args:
         lhs, rhs: our results ``[seeds]``, larger meaning more of what is claimed; None if not run.
         direction: one of ``DIRECTIONS``.
         profile: the profile that made them.
         paired: entry ``i`` of both sides comes from the same seed.
-        equal_margin: for ``~`` and ``=``, the difference that still counts as equal.
+        equal_margin: for ``~``, ``=`` and ``>=``, the difference that still counts as equal; or two, how
+            far below and how far above.
         seed: of the bootstrap.
 
     Raises:
@@ -154,8 +156,9 @@ def claim_verdict(
     check_profile(profile)
     if direction not in DIRECTIONS:
         raise unknown("direction", direction, DIRECTIONS)
-    if not 0 <= equal_margin < math.inf:
-        raise UserError(f"equal_margin must be a number >= 0, got {equal_margin!r}.")
+    below, above = equal_margin if isinstance(equal_margin, tuple) else (equal_margin,) * 2
+    if not (0 <= below < math.inf and 0 <= above < math.inf):
+        raise UserError(f"equal_margin must be a number >= 0, or two; got {equal_margin!r}.")
     missing = _why_not_run(profile, lhs=lhs, rhs=rhs)
     if missing:
         return ClaimVerdict(ClaimOutcome.NOT_RUN, None, None, missing)
@@ -163,9 +166,10 @@ def claim_verdict(
     lhs, rhs = as_seeds(lhs, "lhs"), as_seeds(rhs, "rhs")
     difference = difference_interval(lhs, rhs, paired=paired, seed=seed)
     shown = _shown(difference, len(lhs), len(rhs))
-    if direction in ("~", "="):
-        outcome, why = _judge_equal(difference, equal_margin)
-        to_edge = abs(abs(difference.estimate) - equal_margin)
+    if direction in ("~", "=", ">="):
+        edges = -below, math.inf if direction == ">=" else above
+        outcome, why = _judge_within(difference, *edges)
+        to_edge = min(abs(difference.estimate - edge) for edge in edges)
     else:
         outcome, why = _judge_order(difference, direction)
         to_edge = difference.estimate
@@ -177,17 +181,17 @@ def claim_verdict(
     return ClaimVerdict(outcome, difference, needed, f"{shown}; {why}")
 
 
-RULES = ("some", "most", "all")
+RULES = ("some", "most", "nearly all", "all")
 
 
 def over_tasks(each: Mapping[str, ClaimVerdict], rule: str, missing: int = 0) -> ClaimVerdict:
     """One verdict on a claim about several tasks, from the verdict on each.
 
     ``all`` is contradicted by one task and ``some`` supported by one; for ``most`` more than half of the
-    tasks must agree. A claim is *supported* by the tasks that were run; it is *contradicted* only where
-    no outcome of those that were not could save it, since what holds on some of nine tasks need not hold
-    on the one that was run. The intervals are not widened for their number: where one of many decides,
-    chance alone decides more often than once in twenty, and the reason says so.
+    tasks must agree, for ``nearly all`` nine in ten. A claim is *supported* by the tasks that were run; it
+    is *contradicted* only where no outcome of those that were not could save it, since what holds on some
+    of nine tasks need not hold on the one that was run. The intervals are not widened for their number:
+    where one of many decides, chance alone decides more often than once in twenty, and the reason says so.
 
     Args:
         each: task -> its verdict.
@@ -211,7 +215,8 @@ def over_tasks(each: Mapping[str, ClaimVerdict], rule: str, missing: int = 0) ->
     every = len(each) + missing
 
     def needed(tasks: int) -> int:
-        return {"some": 1, "most": tasks // 2 + 1, "all": tasks}[rule]
+        enough = {"some": 1, "most": tasks // 2 + 1, "nearly all": math.ceil(0.9 * tasks)}
+        return enough.get(rule, tasks)
 
     if len(yes) >= needed(len(run)):
         outcome = ClaimOutcome.SUPPORTED
@@ -229,6 +234,55 @@ def over_tasks(each: Mapping[str, ClaimVerdict], rule: str, missing: int = 0) ->
     return ClaimVerdict(outcome, None, None, f"{counted}. {shown}")
 
 
+def dependence_verdict(
+    scores: ArrayLike,
+    *,
+    profile: str,
+    margin: float = MARGIN_POINTS,
+    level: float = 0.95,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> ClaimVerdict:
+    """Judge the claim that scores depend notably on a setting, by the spread of the settings' means.
+
+    The spread is the best mean minus the worst. Of settings that are all alike it is above zero, too: the
+    claim is supported if it is above the margin, and settings shuffled within each seed reach it in less than
+    ``1 - level`` of all cases. It is never contradicted: not to find a difference does not show that there is
+    none.
+
+    Args:
+        scores: ``[settings, seeds]``, larger meaning better; the seeds' scores are paired.
+        profile: the profile that made them.
+        margin: what a notable spread is above.
+        level: of the permutation test.
+        permutations: how many are drawn.
+        seed: of the drawing.
+
+    Raises:
+        UserError: an unknown profile, fewer than two settings, or scores that are not finite.
+    """
+    check_profile(profile)
+    if missing := _why_not_run(profile, scores=scores):
+        return ClaimVerdict(ClaimOutcome.NOT_RUN, None, None, missing)
+    table = np.array([as_seeds(row, "scores of a setting") for row in scores])
+    if len(table) < 2:
+        raise UserError("a dependence needs at least two settings; got one.")
+
+    def spread(tables: np.ndarray) -> np.ndarray:
+        return np.ptp(tables.mean(axis=-1), axis=-1)
+
+    found, rng = spread(table), np.random.default_rng(seed)
+    shuffled = rng.permuted(np.broadcast_to(table, (permutations, *table.shape)), axis=1)
+    share = float((spread(shuffled) >= found - 1e-9).mean())  # the same sum in another order
+    supported = found > margin and share < 1 - level
+    why = (
+        f"best and worst mean of {len(table)} settings over {table.shape[1]} seeds are {_number(found)} "
+        f"apart (margin {_number(margin)}); {share:.0%} of all shuffles within seeds reach that"
+    )
+    outcome = ClaimOutcome.SUPPORTED if supported else ClaimOutcome.UNDECIDED
+    return ClaimVerdict(outcome, None, None, why)
+
+
 def _judge_order(difference: Interval, direction: str) -> tuple[ClaimOutcome, str]:
     above, below = ClaimOutcome.SUPPORTED, ClaimOutcome.CONTRADICTED
     if direction == "<":
@@ -237,16 +291,15 @@ def _judge_order(difference: Interval, direction: str) -> tuple[ClaimOutcome, st
         return above, "above zero"
     if difference.high < 0:
         return below, "below zero"
-    if difference.low == 0 and direction == ">=":
-        return ClaimOutcome.SUPPORTED, "at or above zero"
     return ClaimOutcome.UNDECIDED, ""
 
 
-def _judge_equal(difference: Interval, margin: float) -> tuple[ClaimOutcome, str]:
-    if -margin <= difference.low and difference.high <= margin:
-        return ClaimOutcome.SUPPORTED, f"within the margin of {_number(margin)}"
-    if difference.low > margin or difference.high < -margin:
-        return ClaimOutcome.CONTRADICTED, f"outside the margin of {_number(margin)}"
+def _judge_within(difference: Interval, low: float, high: float) -> tuple[ClaimOutcome, str]:
+    margin = _number(high) if -low == high else f"{_number(low)} to {_number(high)}"
+    if low <= difference.low and difference.high <= high:
+        return ClaimOutcome.SUPPORTED, f"within the margin of {margin}"
+    if difference.low > high or difference.high < low:
+        return ClaimOutcome.CONTRADICTED, f"outside the margin of {margin}"
     return ClaimOutcome.UNDECIDED, ""
 
 

@@ -118,7 +118,7 @@ class Run:
 
 
 def trained_with(runs: Iterable[Run]) -> dict[str, list[str]]:
-    """Every commit, device and use of bfloat16 behind some runs and those they start from.
+    """Every commit, device, use of bfloat16 and PyTorch behind some runs and those they start from.
 
     ``mixed_starts``: as the function.
     """
@@ -128,6 +128,7 @@ def trained_with(runs: Iterable[Run]) -> dict[str, list[str]]:
         name: sorted({str(each.get(name)) for each in where})
         for name in ("commit", "device", "bfloat16")
     }
+    found["torch"] = sorted({each["packages"]["torch"] for each in where})
     return {**found, "mixed_starts": mixed_starts(runs)}
 
 

@@ -165,6 +165,22 @@ def test_the_verdict_is_about_the_seeds_that_diverged(broken, end, verdict, stud
     assert f"none of {len(section.seeds)} seeds" in row["reason"] or "of 3 seeds" in row["reason"]
 
 
+@pytest.mark.parametrize(
+    ("start", "tail", "verdict"),
+    [
+        (80.0, [10.0, 5.0], "supported"),
+        (80.0, [10.0, 70.0], "contradicted"),
+        (80.0, [70.0, 10.0], "contradicted"),  # the fall has not lasted
+        (0.0, [0.0, 0.0], "not observed"),
+    ],
+)
+def test_a_crash_is_a_fall_that_lasts(start, tail, verdict, study, monkeypatch):
+    section = study("gde/exploration", "paper", tasks=["antmaze-large-play-v0"])
+    curve = pd.DataFrame({"score": [start, *[60.0] * 17, *tail]})
+    monkeypatch.setattr(type(section), "curve", lambda *_: curve)
+    assert section.judge_crash()["verdict"] == verdict
+
+
 # --- claims ---------------------------------------------------------------------------------------
 def test_the_claims_of_the_hyperparameters_follow_from_the_scores(study, monkeypatch):
     section = study("gde/hyperparameters", "laptop")

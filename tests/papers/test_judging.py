@@ -32,18 +32,25 @@ def verdict_on_total(lhs, *others, profile="laptop"):
     ("sides", "verdict"),
     [
         ((UP, DOWN), "supported"),
-        ((DOWN, UP), "contradicted"),
+        ((DOWN, UP), "undecided"),  # seven of nine tasks were not run
         ((UP, NOISE), "undecided"),
         ((UP, DOWN, DOWN), "supported"),
         ((UP, DOWN, NOISE), "undecided"),
         ((NOISE, DOWN, UP), "undecided"),
-        ((DOWN, NOISE, UP), "contradicted"),
+        ((DOWN, NOISE, UP), "undecided"),
     ],
 )
 def test_a_total_must_be_above_each_of_the_others(folder, sides, verdict):
     row = verdict_on_total(*sides)
     assert row["verdict"] == verdict
-    assert row["reason"].endswith("sum of 2 of 9 tasks")
+    below = sides[0] is DOWN  # which would contradict the claim if these were all tasks
+    assert row["reason"].endswith("sum of 2 of 9 tasks" + ", and the others could save it" * below)
+
+
+def test_a_total_of_all_its_tasks_can_be_contradicted(folder):
+    study = made_up({HOPPER: {"GDE": DOWN, "QDagger": UP}})
+    row = study.judge_total("gde-05", [HOPPER], e.GDE, e.QDAGGER)
+    assert (row["verdict"], row["reason"][-19:]) == ("contradicted", "sum of 1 of 1 tasks")
 
 
 def test_smoke_is_never_judged_and_neither_is_a_group_that_was_not_run(folder):
@@ -132,6 +139,11 @@ def verdict(letter):
         ("most", "su", "undecided"),
         ("most", "suc", "undecided"),
         ("most", "s", "supported"),
+        ("nearly all", "ssss", "supported"),
+        ("nearly all", "sssc", "contradicted"),
+        ("nearly all", "ssssssssssc", "supported"),  # ten of eleven
+        ("nearly all", "sssssssssscc", "contradicted"),  # ten of twelve
+        ("nearly all", "sssssssssuu", "undecided"),
         ("all", "ss", "supported"),
         ("all", "ssn", "supported"),
         ("all", "sc", "contradicted"),
@@ -168,5 +180,5 @@ def test_tasks_that_are_missing_may_save_a_claim(rule, missing, outcome):
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(UserError, match=r"unknown rule 'many'.*some, most, all"):
+    with pytest.raises(UserError, match=r"unknown rule 'many'.*some, most, nearly all, all"):
         over_tasks({"task": verdict("s")}, "many")

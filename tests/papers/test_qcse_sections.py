@@ -129,6 +129,8 @@ def test_hours_and_other_statistics_are_never_judged(study, monkeypatch):
             assert not decided[printed["task"].isin(e.REPLAY)].any(), "the paper prints maxima"
             decided = decided[~printed["task"].isin(e.REPLAY)]
         assert decided.all() if judged else not decided.any(), artefact
+        measured_once = cells["std"].isna() & (cells["each"] == "7") & np.isinf(cells["low"])
+        assert measured_once.all() == (artefact == "table_4_hours"), "of all seeds together"
 
 
 def test_the_neighbour_goes_with_the_task_unless_it_is_asked_for(study):
@@ -159,12 +161,10 @@ def test_the_printed_neighbour_of_a_task_is_compared_on_that_task_alone(study):
         assert all(f"{task}, k = {best} against k = {end}" in reason for end in (0, 110, 30 - best))
 
 
-def test_the_best_k_is_chosen_by_the_other_seeds(study):
+def test_k_matters_where_shuffles_do_not_reach_its_spread(study):
     """Numbers that differ by chance alone support nothing; real differences do."""
-    rng, section = (
-        np.random.default_rng(0),
-        study("qcse/neighbours", "paper", tasks=[neighbours.HOPPER]),
-    )
+    rng = np.random.default_rng(0)
+    section = study("qcse/neighbours", "paper", tasks=[neighbours.HOPPER])
     noise = {entry.label: rng.normal(size=3) for entry in neighbours.BY_K.values()}
 
     def verdict(effect):
@@ -173,13 +173,6 @@ def test_the_best_k_is_chosen_by_the_other_seeds(study):
         )
         return {row["claim_id"]: row["verdict"] for row in section._judge()}["qcse-17"]
 
-    section.scores = lambda task, entry: noise[entry.label]
-    best, worst = section.best_and_worst(neighbours.HOPPER)
-    table = np.array(list(noise.values()))
-    for seed in range(3):
-        others = np.delete(table, seed, axis=1).mean(1)
-        assert best[seed] == table[others.argmax(), seed]
-        assert worst[seed] == table[others.argmin(), seed]
     assert verdict(0.0) == "undecided"
     assert verdict(10.0) == "supported"
 
@@ -206,10 +199,9 @@ def test_a_claim_about_several_tasks_says_how_many_were_not_run(study):
     assert "22 not run" in main["qcse-07"]
     table = reasons("qcse/exploration", "halfcheetah-medium-v2", scores=rising)
     for claim in ("qcse-13", "qcse-14", "o2okit:qcse/exploration-1"):
-        assert table[claim].endswith("; sum of 1 of 5 tasks")
-    assert reasons("qcse/aggregates", e.GYM[0], scores=rising)["qcse-32"].endswith(
-        "; over 1 of 12 tasks"
-    )
+        assert "; sum of 1 of 5 tasks" in table[claim]
+    aggregates = reasons("qcse/aggregates", e.GYM[0], scores=rising)
+    assert "; over 1 of 12 tasks" in aggregates["qcse-32"]
 
 
 def test_sections_share_their_runs(study):

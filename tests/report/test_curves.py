@@ -10,7 +10,7 @@ SCORES = np.arange(21.0)
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("final", 20.0), ("last-10", 15.5), ("late", 19.0), ("best", 20.0), ("area", 10.0)],
+    [("final", 20.0), ("last-10", 15.5), ("late", 19.5), ("best", 20.0), ("area", 10.0)],
 )
 def test_statistics_of_a_straight_curve(name, value):
     assert curve_statistic(name, SCORES, STEPS) == pytest.approx(value)
@@ -24,6 +24,7 @@ def test_a_short_and_a_falling_curve():
     assert curve_statistic("area", [0.0, 10.0, 10.0], [0, 1, 4]) == pytest.approx(35 / 4)
     assert curve_statistic("last-10", [1.0, 3.0], [0, 1]) == 3.0, "the first is untrained"
     assert curve_statistic("last-10", [1.0], [0]) == 1.0
+    assert curve_statistic("late", range(11), range(11)) == 10.0, "one of ten trained ones"
 
 
 @pytest.mark.parametrize(

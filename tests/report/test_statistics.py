@@ -118,6 +118,16 @@ def test_resampling_is_stratified():
     assert (interval.low, interval.estimate, interval.high) == (50, 50, 50)
 
 
+def test_tasks_with_the_same_runs_are_drawn_together():
+    scores = np.random.default_rng(0).normal(size=5)
+    alone = bootstrap_interval([scores])
+    assert bootstrap_interval([scores] * 4, strata=[7, 7, 7, 7]) == alone
+    apart = bootstrap_interval([scores] * 4)
+    assert apart.high - apart.low < 0.6 * (alone.high - alone.low)
+    mixed = bootstrap_interval([scores, scores, scores + 1], strata=[0, 0, 1])
+    assert apart.high - apart.low < mixed.high - mixed.low < alone.high - alone.low
+
+
 @pytest.mark.parametrize(
     "interval",
     [

@@ -6,11 +6,14 @@ IQL fine-tuned on its own transitions (OnIQL), without its constraint (ReIQL), w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from o2okit.papers import values
 from o2okit.papers.gde import entries as e
 from o2okit.papers.grid import GridStudy, Panel
+from o2okit.report.verdicts import ClaimOutcome, ClaimVerdict
 
 MAZES = e.ANTMAZE[2:]  # medium and large
 CRASH = ("antmaze-large-play-v0",)
@@ -59,10 +62,19 @@ class ExplorationStudy(GridStudy):
         ]
 
     def judge_crash(self) -> dict[str, Any]:
-        """Fig. 4: the last score against half of the offline one (specs/gde.md 2.9)."""
-        last, half = [], []
+        """Fig. 4: the best of the last tenth against half of the offline score (specs/gde.md 2.9).
+
+        An agent that scores nothing to begin with cannot fall.
+        """
+        best, half, run = [], [], 0
         for task in self.tasks_of("figure_4"):
-            curves = [self.curve(task, e.RE_IQL, seed)["score"] for seed in self.seeds]
-            last += [curve.iloc[-1] for curve in curves]
-            half += [curve.iloc[0] / 2 for curve in curves]
-        return self.judge("gde-40", last, half, paired=True)
+            for seed in self.seeds:
+                score, run = self.curve(task, e.RE_IQL, seed)["score"], run + 1
+                if score.iloc[0] > 0:
+                    best.append(score.iloc[-math.ceil(len(score) / 10) :].max())
+                    half.append(score.iloc[0] / 2)
+        if run and not best and self.profile != "smoke":
+            why = f"none of {run} offline agents scores above zero, so that none can fall"
+            verdict = ClaimVerdict(ClaimOutcome.NOT_OBSERVED, None, None, why)
+            return self.row("gde-40", values.claim("gde-40").statement, verdict)
+        return self.judge("gde-40", best, half, paired=True)

@@ -296,6 +296,7 @@ def _judge_order(difference: Interval, direction: str) -> tuple[ClaimOutcome, st
 
 def _judge_within(difference: Interval, low: float, high: float) -> tuple[ClaimOutcome, str]:
     margin = _number(high) if -low == high else f"{_number(low)} to {_number(high)}"
+    margin = _number(low) if high == math.inf else margin
     if low <= difference.low and difference.high <= high:
         return ClaimOutcome.SUPPORTED, f"within the margin of {margin}"
     if difference.low > high or difference.high < low:

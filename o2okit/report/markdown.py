@@ -102,8 +102,10 @@ def _pictures(paper: str, files: list[str]) -> list[str]:
 def _origin(record: Mapping[str, Any]) -> str:
     data, env, trained = record["dataset"], record["environment"], record["trained"]
 
-    def listed(name: str) -> str:
-        return ", ".join(trained.get(name, ["?"])) or "?"
+    def listed(before: str, name: str) -> str:
+        return (
+            f" {before} {', '.join(trained[name])}" if trained.get(name) else ""
+        )  # older ones lack some
 
     hashes = data["sha256"]  # of a grid one per dataset
     hashes = list(hashes.values()) if isinstance(hashes, Mapping) else [hashes]
@@ -112,6 +114,7 @@ def _origin(record: Mapping[str, Any]) -> str:
     return (
         (f"**{other} stands in** for the section's own tasks. " if other else "")
         + f"Profile {record['profile']}; dataset {data['name']} (source: {data['source']}, "
-        f"sha256 {digests}); {len(record['runs'])} runs, trained at {listed('commit')} with torch "
-        f"{listed('torch')} on {listed('device')}; drawn and judged at {env['commit']}, {record['written']}."
+        f"sha256 {digests}); {len(record['runs'])} runs, trained{listed('at', 'commit')}"
+        f"{listed('with torch', 'torch')}{listed('on', 'device')}; drawn and judged at {env['commit']}, "
+        f"{record['written']}."
     )

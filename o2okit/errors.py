@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from numbers import Integral
 from pathlib import Path
 
 HERE = str(Path(__file__).parent)
@@ -41,3 +42,22 @@ def unknown(kind: str, value: object, allowed: Iterable[str], hint: str = "") ->
     shown = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
     message += f" Allowed: {shown or 'none exist yet'}."
     return UserError(f"{message} {hint}".strip())
+
+
+def known(kind: str, value: object, allowed: Collection[str]) -> str:
+    """A name that exists. Raises ``UserError`` (``unknown``), whatever type ``value`` has."""
+    if not isinstance(value, str) or value not in allowed:
+        raise unknown(kind, value, allowed)
+    return value
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number, Python's or NumPy's; a truth value is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def whole(name: str, value: object, low: int) -> int:
+    """A whole number of at least ``low``, as Python's. Raises ``UserError``."""
+    if not is_whole(value) or value < low:
+        raise UserError(f"{name} must be a whole number >= {low}; got {value!r}.")
+    return int(value)

@@ -8,8 +8,9 @@ A hyper-parameter with a list of values is a sweep: ``method_hyper={"k": [5, 10,
 between runs, all of them are trained together.
 
 Runs are kept in the run store: a second call finds them. A profile's amounts are those of GDE's main
-sections; where the hyper-parameters are equal, too (BC, TD3+BC, IQL, SAC), so are the runs. The dataset is
-D4RL's where it is on this machine, else the kit's, which is built on the spot.
+sections, and what methods have scaled with it is GDE's or QCSE's; where the hyper-parameters are equal, too
+(BC, TD3+BC, IQL, SAC), so are the runs. The dataset is D4RL's where it is on this machine, else the kit's,
+which is built on the spot.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ import numpy as np
 
 from o2okit.backbones import BACKBONES
 from o2okit.data import Dataset
-from o2okit.errors import UserError, unknown
+from o2okit.errors import UserError, is_whole, known
+from o2okit.hyper import complete, given
 from o2okit.methods import METHODS
 from o2okit.papers.gde.entries import AMOUNTS
+from o2okit.papers.qcse.entries import AMOUNTS as QCSE_AMOUNTS
 from o2okit.profiles import check_profile, default_profile
 from o2okit.result import Result
 from o2okit.tasks import normalised_score
@@ -68,7 +70,7 @@ def pretrain(
     Raises:
         UserError: a name or a value is wrong, or there is no dataset.
     """
-    profile = check_profile(profile or default_profile())
+    profile = default_profile() if profile is None else check_profile(profile)
     backbones, seeds = _names("backbone", backbone, BACKBONES), _seeds(seeds, profile)
     kind = {"eval_every": eval_every, "ant_obs": ant_obs}
 
@@ -111,8 +113,9 @@ def finetune(
     Raises:
         UserError: a name or a value is wrong, or there is no dataset.
     """
-    profile = check_profile(profile or default_profile())
+    profile = default_profile() if profile is None else check_profile(profile)
     amounts, seeds = AMOUNTS[profile], _seeds(seeds, profile)
+    scaled = QCSE_AMOUNTS[profile].method_hyper | amounts.method_hyper
     backbones = _names("backbone", backbone, BACKBONES)
     methods = _names("method", method, METHODS)
     kind = {"eval_every": eval_every, "ant_obs": ant_obs}
@@ -126,7 +129,7 @@ def finetune(
                 name,
                 amounts.online_steps if steps is None else steps,
                 replay=replay,
-                method_hyper=amounts.method_hyper.get(name, {}) | own,
+                method_hyper=scaled.get(name, {}) | own,
                 updates_per_step=updates_per_step,
                 eval_every=every if eval_every is None else eval_every,
                 eval_episodes=episodes,
@@ -164,7 +167,7 @@ def scratch(
     Raises:
         UserError: a name or a value is wrong, nothing would be learnt, or the task has no score to compare.
     """
-    profile = check_profile(profile or default_profile())
+    profile = default_profile() if profile is None else check_profile(profile)
     amounts = AMOUNTS[profile]
     normalised_score(task, 0.0)  # refused now, not after the training
     steps = amounts.online_steps if steps is None else steps
@@ -200,6 +203,9 @@ def _run(
 ) -> Result:
     """Trains what ``specs`` asks for. A mistake is told before a dataset is built."""
     resolve_device(device)
+    find_task(task, ant_obs)
+    if not isinstance(source, str | Path):
+        raise UserError(f"source must be a name or a path, as for dataset; got {source!r}.")
     amount = {"source": source, "rows": AMOUNTS[profile].rows, "ant_obs": ant_obs}
     data = dataset(task, **amount, build=False)
     wanted = specs(data)
@@ -242,40 +248,41 @@ def _offline(
 
 
 def _names(kind: str, given: str | Sequence[str], allowed: Collection[str]) -> list[str]:
-    names = [given] if isinstance(given, str) or given is None else list(given)
-    for name in names:
-        if name not in allowed:
-            raise unknown(kind, name, allowed)
-    if not 0 < len(set(names)) == len(names):
-        raise UserError(f"{kind} must be a name or a list of different ones; got {given!r}.")
-    return names
+    names = [given] if isinstance(given, str) else given
+    if isinstance(names, Sequence):
+        names = [known(kind, name, allowed) for name in names]
+        if 0 < len(set(names)) == len(names):
+            return names
+    raise UserError(f"{kind} must be a name or a list of different ones; got {given!r}.")
 
 
-def _of(name: str, given: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
+def _of(name: str, hyper: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
     """The hyper-parameters of one of ``names``: all that is given, or what is given under its name."""
-    given = dict(given or {})
-    if not any(isinstance(value, Mapping) for value in given.values()):
-        return given
-    for key, value in given.items():
-        if key not in names:
-            raise unknown("name among the hyper-parameters", key, names)
+    hyper = given(hyper)
+    if not any(isinstance(value, Mapping) for value in hyper.values()):
+        return hyper
+    for key, value in hyper.items():
+        known("name among the hyper-parameters", key, names)
         if not isinstance(value, Mapping):
             raise UserError(f"the hyper-parameters of {key!r} are a dictionary; got {value!r}.")
-    return dict(given.get(name, {}))
+    return dict(hyper.get(name, {}))
 
 
 def _settings(
-    table: Mapping[str, type], name: str, given: Mapping[str, Any] | None, names: Sequence[str]
+    table: Mapping[str, type], name: str, hyper: Mapping[str, Any] | None, names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The hyper-parameters of one of ``names``: every combination of the values that are listed."""
-    own, kinds = _of(name, given, names), fields(table[name].Hyperparameters)
-    sizes = {each.name for each in kinds if isinstance(each.default, tuple)}
+    own, cls = _of(name, hyper, names), table[name].Hyperparameters
+    sizes = {each.name for each in fields(cls) if isinstance(each.default, tuple)}
     options: dict[str, list[Any]] = {}
     for key, value in own.items():
         # Layers are a list themselves; a sweep over them is one of lists.
-        one = key in sizes and not any(isinstance(each, list | tuple) for each in value)
-        options[key] = [value] if one or not isinstance(value, list | range) else list(value)
-        if not 0 < len({repr(each) for each in options[key]}) == len(options[key]):
+        swept = isinstance(value, list | range | np.ndarray)
+        if swept and key in sizes:
+            swept = any(isinstance(each, list | tuple) for each in value)
+        # As they will be: 3 and 3.0 are the same.
+        options[key] = [complete(cls, {key: each})[key] for each in (value if swept else [value])]
+        if not 0 < len(set(options[key])) == len(options[key]):
             raise UserError(f"{key}: a sweep is a list of different values; got {value!r}.")
     return [
         dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())
@@ -285,15 +292,11 @@ def _settings(
 def _seeds(seeds: int | Sequence[int] | None, profile: str) -> list[int]:
     if seeds is None:
         seeds = AMOUNTS[profile].seeds
-    if _whole(seeds) and seeds > 0:
+    if is_whole(seeds) and seeds > 0:
         return list(range(seeds))
-    listed = isinstance(seeds, Sequence | np.ndarray | range) and not isinstance(seeds, str)
-    if listed and all(map(_whole, seeds)) and 0 < len(set(seeds)) == len(seeds):
+    listed = isinstance(seeds, Sequence) or (isinstance(seeds, np.ndarray) and seeds.ndim == 1)
+    if listed and all(map(is_whole, seeds)) and 0 < len(set(seeds)) == len(seeds):
         return [int(seed) for seed in seeds]
     raise UserError(
         f"seeds must be a number of seeds, at least 1, or a list of different ones; got {seeds!r}."
     )
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from o2okit.errors import UserError, unknown
+from o2okit.errors import UserError, is_whole, known, unknown
 
 
 def per_run(
@@ -51,12 +53,21 @@ def choice(default: str, *others: str, source: str, later: bool = False):
     return dataclasses.field(default=default, metadata=meta | {"later": later})
 
 
+def given(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Hyper-parameters as they are given, none for ``None``. Raises ``UserError`` for anything else."""
+    if values is not None and not isinstance(values, Mapping):
+        raise UserError(
+            f"hyper-parameters are a dictionary of names and values, or None; got {values!r}."
+        )
+    return dict(values or {})
+
+
 def complete(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with the defaults of ``cls`` filled in, checked.
 
     Raises ``UserError`` for unknown names, wrong types and values out of range.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields, values = {field.name: field for field in dataclasses.fields(cls)}, given(values)
     for name in values:
         if name not in fields:
             raise unknown(f"hyper-parameter of {cls.__qualname__}", name, fields)
@@ -79,29 +90,35 @@ def described(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(field: dataclasses.Field, value: Any, owner: str) -> Any:
     if allowed := field.metadata.get("allowed"):
-        if value not in allowed:
-            raise unknown(f"{owner}.{field.name}", value, allowed)
-        return value
+        return known(f"{owner}.{field.name}", value, allowed)
     low, high = field.metadata["low"], field.metadata["high"]
     kind = type(field.default)
     if kind is bool:
-        if not isinstance(value, bool):
+        if not isinstance(value, bool | np.bool_):
             raise UserError(f"{owner}.{field.name} is True or False; got {value!r}.")
-        return value
-    items = value if kind is tuple and isinstance(value, list | tuple) else [value]
-    wanted = int if kind in (int, tuple) else float
+        return bool(value)
+    whole, items = kind in (int, tuple), value if kind is tuple else [value]
+    if not isinstance(items, list | tuple) or not all(map(is_whole if whole else _is_real, items)):
+        what = (
+            "a list of whole numbers" if kind is tuple else "whole numbers" if whole else "numbers"
+        )
+        raise UserError(
+            f"{owner}.{field.name} takes {what}, e.g. {field.default!r}; got {value!r}."
+        )
     for item in items:
-        number = isinstance(item, int | float) and not isinstance(item, bool)
-        if not number or (wanted is int and not isinstance(item, int)):
-            raise UserError(
-                f"{owner}.{field.name} takes {'whole ' if wanted is int else ''}numbers, e.g. "
-                f"{field.default!r}; got {value!r}."
-            )
         if not low <= item <= high:
             raise UserError(f"{owner}.{field.name} must lie in [{low}, {high}]; got {item!r}.")
-        if math.isinf(item) and not field.metadata["infinite"]:
-            raise UserError(f"{owner}.{field.name} must be finite; got {item!r}.")
-    return tuple(items) if kind is tuple else kind(value)
+    try:
+        numbers = [int(item) if whole else float(item) for item in items]
+    except OverflowError:
+        numbers = [math.inf]
+    if math.inf in map(abs, numbers) and not field.metadata["infinite"]:
+        raise UserError(f"{owner}.{field.name} must be finite; got {value!r}.")
+    return tuple(numbers) if kind is tuple else numbers[0]
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def split(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from o2okit import source
 from o2okit.backbones import BACKBONES, Agent
-from o2okit.errors import UserError, unknown
+from o2okit.errors import UserError, unknown, whole
 from o2okit.methods import METHODS, Naive
 
 NAME = re.compile(r"[a-z0-9][a-z0-9+_-]*")  # it is part of files' names
@@ -61,6 +61,8 @@ def register(name: str, cls: type) -> type:
     _check_names(cls)
     if issubclass(cls, Naive):
         _check_backbones(cls)
+        if not isinstance(cls.n_step, property):  # which Cohort looks at
+            whole(f"{cls.__name__}.n_step", cls.n_step, 1)
     elif missing := [each for each in NEEDED if getattr(cls, each) is getattr(Agent, each)]:
         raise UserError(f"backbone {cls.__name__} defines no {', '.join(missing)} (Agent).")
     source.version(cls)  # read while it is what runs; refuses what can't be read
@@ -99,6 +101,8 @@ def _check_names(cls: type) -> None:
     base = next(each for each in cls.__mro__ if not source.is_own(each))  # one of the kit's
     known = {name: getattr(base, name) for name in dir(base) if not name.startswith("_")}
     for own in filter(source.is_own, cls.__mro__):
+        if "__init__" in vars(own):
+            _check_arguments(own, "__init__", base.__init__)
         for name in vars(own):
             if inspect.isroutine(known.get(name)):
                 _check_arguments(own, name, known[name])

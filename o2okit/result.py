@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from o2okit.data import Dataset
 from o2okit.data.returns import episode_returns
-from o2okit.errors import UserError, unknown
+from o2okit.errors import UserError, known, unknown
 from o2okit.report import artefacts
 from o2okit.report.artefacts import ranges, style
 from o2okit.report.curves import CURVES, cumulative_regret, curve_statistic
@@ -23,9 +23,10 @@ from o2okit.report.statistics import bootstrap_interval
 from o2okit.report.verdicts import claim_verdict
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
-from o2okit.training import Run
+from o2okit.training import Run, RunSpec
 from o2okit.training.train import trained_with
 
+REGRET = "regret"
 GOAL = "goal"  # the outcome that is a success
 DASHES = ("-", "--", ":", "-.")  # of methods
 CELL = ["backbone", "method", "phase"]  # what the seeds of a mean have in common, and
@@ -109,12 +110,14 @@ class Result:
         Raises:
             UserError: a statistic is unknown, or no training episode has what the regret needs.
         """
+        for statistic in statistics:
+            self._check_statistic(statistic)
         rows, data, frame = [], self.data_score, self.frame
         names = _cell(frame)
         cells = frame.groupby(names, sort=False)
         for statistic, (cell, part) in itertools.product(statistics or ("final",), cells):
             about = dict(zip(names, cell, strict=True))
-            if statistic == "regret" and about["phase"] == "offline":
+            if statistic == REGRET and about["phase"] == "offline":
                 continue  # of the online phase
             scores = [self._score(statistic, curve) for _, curve in part.groupby("seed")]
             interval = bootstrap_interval(scores)
@@ -150,6 +153,7 @@ class Result:
         Raises:
             UserError: ``baseline`` names none or several, there are no others, or as ``summary``.
         """
+        self._check_statistic(statistic)
         frame = self.frame
         frame = frame[frame["phase"] == frame["phase"].iloc[-1]]
         cells = {}
@@ -159,7 +163,7 @@ class Result:
         rows = []
         for name, (backbone, method, scores) in cells.items():
             other = baseline
-            if baseline not in cells:
+            if not isinstance(baseline, str) or baseline not in cells:
                 alike = [n for n, (b, m, _) in cells.items() if (b, m) == (backbone, baseline)]
                 if not alike:
                     raise unknown("result to compare with", baseline, [*cells, *_methods(cells)])
@@ -172,7 +176,7 @@ class Result:
             verdict = claim_verdict(
                 list(scores.values()),
                 list(theirs.values()),
-                "<" if statistic == "regret" else ">",
+                "<" if statistic == REGRET else ">",
                 profile=self.profile,
                 paired=list(scores) == list(theirs),
             )
@@ -193,8 +197,15 @@ class Result:
             raise UserError(f"there is nothing here but {baseline!r}: no comparison.")
         return pd.DataFrame(rows)
 
+    def _check_statistic(self, name: str) -> None:
+        known("statistic", name, [*CURVES, REGRET])
+        if name == REGRET and all(run.spec.phase == "offline" for run in self.runs):
+            raise UserError(
+                f"the regret is one of fine-tuning, and these runs are offline. Allowed: {', '.join(CURVES)}."
+            )
+
     def _score(self, statistic: str, curve: pd.DataFrame) -> float:
-        if statistic != "regret":
+        if statistic != REGRET:
             return curve_statistic(statistic, curve["score"], curve["step"])
         (run,) = (run for run in self.runs if run.spec.id == curve["run"].iloc[0])
         if GOAL not in find_task(self.task).outcomes:
@@ -255,9 +266,9 @@ class Result:
         )
         return ax
 
-    def save(self, folder: Path, name: str) -> list[Path]:
+    def save(self, folder: str | Path, name: str) -> list[Path]:
         """Writes plot (PDF, PNG), frame and summary (CSV), provenance (JSON); returns the files."""
-        ax = self.plot()
+        folder, ax = Path(folder), self.plot()
         artefacts.stamp(ax.figure, self.label())
         files = artefacts.save(folder, name, ax.figure, self.frame)
         plt.close(ax.figure)
@@ -323,23 +334,46 @@ def _methods(cells: Mapping[str, tuple[str, str, Any]]) -> list[str]:
 
 
 def _settings(runs: Sequence[Run]) -> dict[str, str]:
-    """Per run the hyper-parameters in which those of its cell differ, in words; empty where they do not."""
-    cells: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    """Per run the hyper-parameters in which those of its cell differ, in words; empty where they do not.
+
+    Those of the runs that it continues count, too: fine-tuning may have replaced what was swept.
+    """
+    cells: dict[tuple[str, ...], dict[str, dict[str, tuple[Any, ...]]]] = {}
     for spec in (run.spec for run in runs):
         cell = cells.setdefault((spec.backbone, spec.method, spec.phase), {})
-        of_method = {  # "weight" is CQL's, too
-            f"{spec.method} {name}" if name in spec.hyper else name: value
-            for name, value in spec.method_hyper.items()
-        }
-        cell[spec.id] = {**spec.hyper, **of_method}
-    found = {}
+        cell[spec.id] = _history(spec)
+    found: dict[str, list[str]] = {run.spec.id: [] for run in runs}
     for cell in cells.values():
-        names = [
-            name
-            for name in next(iter(cell.values()))
-            if len({repr(values[name]) for values in cell.values()}) > 1
-        ]
-        for run, values in cell.items():
-            shown = (f"{values[n]:g}" if isinstance(values[n], float) else values[n] for n in names)
-            found[run] = ", ".join(f"{n} {value}" for n, value in zip(names, shown, strict=True))
-    return found
+        for name in dict.fromkeys(itertools.chain(*cell.values())):
+            values = {run: each.get(name, ()) for run, each in cell.items()}
+            if len(set(values.values())) > 1:
+                for run, words in _told_apart(values).items():
+                    found[run].append(f"{name} {words}")
+    return {run: ", ".join(words) for run, words in found.items()}
+
+
+def _history(spec: RunSpec) -> dict[str, tuple[Any, ...]]:
+    """The values of each hyper-parameter from the run's first ancestor to itself."""
+    history: dict[str, tuple[Any, ...]] = {}
+    for each in spec.lineage():
+        of_method = {  # "weight" is CQL's, too
+            f"{each.method} {name}" if name in each.hyper else name: value
+            for name, value in each.method_hyper.items()
+        }
+        for name, value in {**each.hyper, **of_method}.items():
+            history[name] = (*history.get(name, ()), value)
+    return history
+
+
+def _told_apart(histories: Mapping[str, tuple[Any, ...]]) -> dict[str, str]:
+    """Each history in words: its last value or its first where that tells it from the others, else all."""
+    different = len(set(histories.values()))
+    for part, write in itertools.product((slice(-1, None), slice(1), slice(None)), (_short, str)):
+        words = {run: " then ".join(map(write, each[part])) for run, each in histories.items()}
+        if len(set(words.values())) == different:
+            break
+    return words
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -19,6 +19,7 @@ from o2okit.data.statistics import published_values
 from o2okit.errors import UserError
 from o2okit.hyper import complete
 from o2okit.result import Result
+from o2okit.result import _told_apart as told_apart
 from o2okit.tasks import FAMILIES, normalised_score, task
 from o2okit.training import RunSpec, obtain, protocol
 
@@ -139,6 +140,50 @@ def test_a_list_of_values_is_a_sweep_in_one_cohort(tmp_path):
     assert any("setting" in file.read_text() for file in result.save(tmp_path, "sweep")[2:4])
 
 
+def test_what_fine_tuning_overrides_is_swept_all_the_same(tmp_path):
+    """IQL's cosine ends with the pre-training: online the values are equal, the agents are not."""
+    swept = {**SMALL, "cosine_steps": [0, 20]}
+    result = o2okit.finetune(TASK, "iql", seeds=2, profile="smoke", hyper=swept)
+    online = [run.spec for run in result.runs if run.spec.phase == "online"]
+    assert {spec.hyper["cosine_steps"] for spec in online} == {0}
+    summary = result.summary().set_index(["phase", "setting"])
+    assert summary["seeds"].to_dict() == {
+        (phase, f"cosine_steps {n}"): 2 for phase in ("offline", "online") for n in (0, 20)
+    }
+    assert len(result.compare("iql, cosine_steps 0")) == 1
+    assert all(file.is_file() for file in result.save(str(tmp_path), "swept"))
+
+
+def test_settings_that_look_alike_are_written_out():
+    result = made_up({("iql", "qcse", 1.0): [1.0], ("iql", "qcse", 1.00000001): [2.0]})
+    assert result.summary()["setting"].tolist() == ["k 1.0", "k 1.00000001"]
+
+
+def test_a_setting_is_the_value_that_tells_runs_apart():
+    def labels(*histories):
+        return list(told_apart({str(n): each for n, each in enumerate(histories)}).values())
+
+    assert labels((1.0, 1.0), (2.5, 2.5)) == ["1", "2.5"]
+    assert labels((20, 0), (0, 0)) == ["20", "0"]
+    assert labels((20, 0), (0, 0), (20, 5)) == ["20 then 0", "0 then 0", "20 then 5"]
+
+
+def test_the_profile_scales_the_methods_of_both_papers_and_what_is_given_wins(monkeypatch):
+    asked = []
+    monkeypatch.setattr(experiment, "train", lambda specs, **_: asked.extend(specs))
+    monkeypatch.setattr(experiment, "Result", lambda *_: None)
+    for method, given in (("qcse", {}), ("qcse", {"start": 30}), ("sung", {}), ("bp-iql", {})):
+        backbone = "iql" if method == "bp-iql" else "td3+bc"
+        o2okit.finetune(TASK, backbone, method, profile="smoke", seeds=1, method_hyper=given)
+    of = [spec.method_hyper for spec in asked if spec.phase == "online"]
+    assert [each.get("start") for each in of] == [20, 30, None, None]
+    assert (of[2]["vae_updates"], of[3]["epochs"]) == (20, 1)
+    with pytest.raises(UserError, match="begins with 60 transitions"):
+        o2okit.finetune(
+            TASK, "td3+bc", "qcse", profile="smoke", seeds=1, method_hyper={"start": 60}
+        )
+
+
 def made_up(scores, phase="online") -> Result:
     """A result with given final scores: (backbone, method, k) -> those of the seeds."""
     runs = []
@@ -154,6 +199,7 @@ def made_up(scores, phase="online") -> Result:
                 hyper={},
                 method_hyper={} if k is None else {"k": k},
             )
+            spec.lineage = lambda spec=spec: [spec]
             curve = pd.DataFrame({"step": [0, 10], "score": [0.0, score]})
             folder = SimpleNamespace(result=lambda: {"diverged": False})
             runs.append(SimpleNamespace(spec=spec, curve=lambda c=curve: c.copy(), folder=folder))
@@ -186,6 +232,7 @@ def test_methods_are_compared_seed_by_seed():
         ("qcse", "'qcse' may be iql . qcse, k 5 or iql . qcse, k 9: name one"),
         ("qcs", "unknown result to compare with 'qcs'. Did you mean 'qcse'"),
         ("awac", "Allowed: iql, iql . qcse, k 5"),
+        (["iql"], r"unknown result to compare with \['iql'\]"),
     ):
         with pytest.raises(UserError, match=message):
             result.compare(baseline)
@@ -193,6 +240,11 @@ def test_methods_are_compared_seed_by_seed():
         made_up({("iql", "naive", None): [1.0]}).compare("iql")
     offline = made_up({("iql", "", None): [1.0, 2.0], ("bc", "", None): [3.0, 4.5]}, "offline")
     assert offline.compare("iql")["better"].tolist() == ["supported"]
+    for wrong in (["final"], "regret"):
+        with pytest.raises(UserError, match=r"unknown statistic|the regret is one of fine-tuning"):
+            offline.summary(wrong)
+        with pytest.raises(UserError, match=r"unknown statistic|the regret is one of fine-tuning"):
+            offline.compare("iql", wrong)
 
 
 def test_smoke_runs_are_no_comparison():
@@ -253,6 +305,28 @@ def test_replay_of_plain_fine_tuning():
         ({"seeds": []}, "number of seeds"),
         ({"seeds": [0, 0]}, "list of different ones"),
         ({"steps": 0}, "steps must be"),
+        ({"profile": ""}, "unknown profile ''"),
+        ({"replay": ""}, "unknown replay ''"),
+        ({"replay": []}, r"unknown replay \[\]"),
+        ({"replay": 0}, "unknown replay 0"),
+        ({"hyper": 0}, "are a dictionary .* got 0"),
+        ({"hyper": []}, r"are a dictionary .* got \[\]"),
+        ({"hyper": "x"}, "are a dictionary .* got 'x'"),
+        ({"method_hyper": ""}, "are a dictionary .* got ''"),
+        ({"hyper": {"hidden": 16}}, "a list of whole numbers, .* got 16"),
+        ({"hyper": {"beta": 10**400}}, "beta must be finite"),
+        ({"hyper": {"beta": [3, 3.0]}}, "beta: a sweep is a list of different values"),
+        ({"task": [TASK]}, "unknown task"),
+        ({"backbone": 5}, "backbone must be a name or a list of different ones; got 5"),
+        ({"backbone": {"iql"}}, "backbone must be a name or a list"),
+        ({"backbone": {"iql": 1}}, "backbone must be a name or a list"),
+        ({"backbone": [["iql"]]}, r"unknown backbone \['iql'\]"),
+        ({"method": 5}, "method must be a name or a list"),
+        ({"method": "gde", "steps": "100"}, "steps must be a whole number >= 1; got '100'"),
+        ({"source": 5}, "source must be a name or a path"),
+        ({"seeds": np.array(3)}, r"number of seeds.* got array\(3\)"),
+        ({"seeds": np.zeros((2, 2), int)}, "number of seeds"),
+        ({"method": "qcse", "steps": 19}, "begins with 20 transitions"),
         ({"offline_steps": 0}, "steps must be"),
         ({"replay": "offline"}, "allowed: online, mixed, half"),
         ({"source": "kid"}, "kid"),
@@ -291,6 +365,8 @@ def test_the_settings_table_names_what_exists():
         wide = {"hidden": (512,) * 2, "critic_hidden": (512,) * 3}
         assert settings(backbone, task("pen-binary-v0"), data) == binary | wide
     assert settings("cql", task("pen-expert-v1"), data) == {}
+    for name in ("pen-binary-v0", "pen-expert-v1"):  # specs/samg.md 2.6
+        assert settings("awac", task(name), data) == {"temperature": 0.1}
     assert sources.SOURCES[0] == "auto"
 
 

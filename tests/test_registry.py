@@ -124,6 +124,13 @@ def _method(**members):
         ),
         ("mine", _method(reward=lambda self: 0), "Odd.reward is called with self, batch: too many"),
         ("mine", _method(reward=3), "3 is not a callable"),
+        (
+            "mine",
+            _method(__init__=lambda self, agent: None),
+            r"Odd\.__init__ is called with self, agent, hypers, seeds: too many",
+        ),
+        ("mine", _method(n_step=0), r"Odd\.n_step must be a whole number >= 1; got 0"),
+        ("mine", _method(n_step=lambda self: 3), r"Odd\.n_step must be a whole number"),
         ("mine", _method(backbones="iql"), "backbones must be a tuple of names; got 'iql'"),
         ("mine", _method(backbones=("iqll",)), "Did you mean 'iql'"),
         ("mine", type("Bare", (Agent,), {"Hyperparameters": Good}), "no learn, act, greedy"),

@@ -21,6 +21,7 @@ from o2okit.data import Dataset
 from o2okit.data.returns import episode_returns
 from o2okit.data.statistics import published_values
 from o2okit.errors import UserError
+from o2okit.hyper import given as given_values
 from o2okit.tasks import Task
 
 
@@ -68,6 +69,7 @@ TABLE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("td3+bc", "antmaze", "return"): {"reward_bias": -1.0},  # specs/ocr_cft.md 2.1
     ("awac", "antmaze", "return"): {"temperature": 0.1},  # specs/samg.md 2.6
     ("awac", "adroit", "return"): {"temperature": 0.1},
+    ("awac", "adroit", "success"): {"temperature": 0.1},
     ("cql", "antmaze", "return"): ANTMAZE_CQL,
     ("cal-ql", "antmaze", "return"): ANTMAZE_CQL,
     ("cql-ensemble", "antmaze", "return"): ANTMAZE_CQL,
@@ -93,7 +95,7 @@ def settings(
     Raises:
         UserError: the dataset does not determine one of them.
     """
-    changes = TABLE.get((kin(backbone), task.family, task.scored), {}) | dict(given or {})
+    changes = TABLE.get((kin(backbone), task.family, task.scored), {}) | given_values(given)
     return {
         name: value(dataset) if callable(value) else value
         for name, value in changes.items()

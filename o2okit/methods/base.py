@@ -76,6 +76,11 @@ class Naive(Saved, Changes):
         """Environment steps before the first update, with complete hyper-parameters of the method."""
         return 0
 
+    @classmethod
+    def first_effect(cls, hyper: Mapping[str, Any]) -> int:
+        """Rows of the run's own in the replay before the method changes anything, as ``first_update``."""
+        return 0
+
     def build(self, seeds: Sequence[int]) -> None:
         """Makes the method's own networks and optimisers; the agent is untrained as yet."""
 

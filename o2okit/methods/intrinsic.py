@@ -6,8 +6,9 @@ bonus, so that a bonus always comes from the agent as it is (specs/qcse.md 2).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,6 +59,11 @@ class Intrinsic(Naive):
     Hyperparameters = IntrinsicHyperparameters
     # All but BC, to whom rewards mean nothing.
     backbones = ("td3+bc", "awac", "iql", "cql", "cal-ql", "sac", "td3")
+
+    @classmethod
+    def first_effect(cls, hyper: Mapping[str, Any]) -> int:
+        """As ``Naive.first_effect``: the first bonus."""
+        return hyper["start"]
 
     def attach(self, replay: Replay) -> None:
         """As ``Naive.attach``; with ``reuse`` each own row has its last bonus."""

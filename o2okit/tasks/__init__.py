@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 
-from o2okit.errors import UserError, unknown
+from o2okit.errors import UserError, known, unknown
 from o2okit.tasks import maze
 from o2okit.tasks.keys import Key
 from o2okit.tasks.table import TASKS, without_padding
@@ -41,9 +41,7 @@ def task(name: str, ant_obs: int = 111) -> Task:
     Raises:
         UserError: the name is unknown, or the task does not have so many observations.
     """
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
-    found = TASKS[name]
+    found = TASKS[known("task", name, TASKS)]
     if ant_obs == 111:
         return found
     if ant_obs != 27 or not found.padding:

@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from o2okit.backbones import BACKBONES
-from o2okit.errors import UserError, unknown
+from o2okit.errors import UserError, known, whole
+from o2okit.hyper import given
 from o2okit.methods import METHODS
 from o2okit.tasks import task as find_task
 from o2okit.training import protocol
@@ -26,7 +27,7 @@ from o2okit.training.spec import RunSpec, refusal
 SEEDS = (4, 1, 7)
 OFFLINE_STEPS = 5
 SCALARS = 64  # parameters: what has no more (a temperature, a scale) begins with equal values
-SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": 16}
+SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": 16, "members": 2}
 HOSTS = ("td3+bc", "iql", "cql", "cql-discrete")  # of a method, where none is named
 CAUSES = {
     "alone": "Alone and among others a run is not the same: something is taken over all runs. The first axis "
@@ -56,21 +57,21 @@ def check(
     Args:
         name: of the method or the backbone.
         backbone: with which a method is tried; default: a usual one that it is defined for.
-        steps: of the fine-tuning.
+        steps: of the fine-tuning, at least 3.
         hyper, method_hyper: hyper-parameters of the backbone and the method.
 
     Raises:
         UserError: a name or a value is wrong, or a promise is broken: the message says which.
     """
+    known("method or backbone", name, [*METHODS, *BACKBONES])
+    steps = whole("steps", steps, 3)  # with fewer the interruption would be at the end
     method = name if name in METHODS else "naive"
     if method == name:
-        backbone = backbone or _host(name)
-    elif name not in BACKBONES:
-        raise unknown("method or backbone", name, [*METHODS, *BACKBONES])
+        backbone = _host(name) if backbone is None else backbone
     elif backbone is not None:
         raise UserError(f"{name!r} is a backbone; it is tried by itself, without {backbone!r}.")
-    tried = f"{name} with {backbone or method}"
-    runs = _runs(method, backbone or name, steps, hyper or {}, method_hyper or {})
+    tried = f"{name} with {method if backbone is None else backbone}"
+    runs = _runs(method, name if backbone is None else backbone, steps, hyper, method_hyper)
     found = examine([run.start for run in runs]) if method != name else []
     if found := found or examine(runs):
         raise UserError("\n".join([f"{tried}:", *found]))
@@ -103,12 +104,10 @@ def _runs(
     method: str,
     backbone: str,
     steps: int,
-    hyper: Mapping[str, Any],
-    method_hyper: Mapping[str, Any],
+    hyper: Mapping[str, Any] | None,
+    method_hyper: Mapping[str, Any] | None,
 ) -> list[RunSpec]:
-    agent = BACKBONES.get(backbone)
-    if agent is None:
-        raise unknown("backbone", backbone, BACKBONES)
+    agent = BACKBONES[known("backbone", backbone, BACKBONES)]
     where = find_task("toy-maze" if agent.discrete else "hopper")
     small = {f.name: SMALL[f.name] for f in fields(agent.Hyperparameters) if f.name in SMALL}
     evaluated = {"eval_every": max(steps // 3, 1), "eval_episodes": 2}
@@ -116,7 +115,7 @@ def _runs(
         protocol.online(
             RunSpec(
                 *(where.name, backbone, "offline", OFFLINE_STEPS, seed),
-                hyper={**small, **hyper},
+                hyper=small | given(hyper),
                 dataset=stand_in(where, 2_000),
                 **evaluated,
             ),
@@ -137,7 +136,8 @@ def examine(specs: Sequence[RunSpec], interrupted_at: int | None = None) -> list
         specs: offline runs, or online ones with or without starts; seeds differ.
         interrupted_at: the step; default: a little after half of them.
     """
-    interrupted_at = interrupted_at or specs[0].steps * 5 // 9 + 1
+    if interrupted_at is None:
+        interrupted_at = specs[0].steps * 5 // 9 + 1
     starts = _starts(specs)
     among = _trained(specs, starts)
     found = list(_unlike(among))

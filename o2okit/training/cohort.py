@@ -14,7 +14,7 @@ from o2okit.backbones import BACKBONES
 from o2okit.data import Batch, Dataset, Replay
 from o2okit.data.returns import best_episodes
 from o2okit.data.rollout import one_thread
-from o2okit.errors import UserError
+from o2okit.errors import UserError, whole
 from o2okit.methods import METHODS, Naive
 from o2okit.streams import Draws, Streams
 from o2okit.tasks import Key, Task
@@ -54,7 +54,7 @@ class Cohort:
             runs=self.runs,
             capacity=(spec.capacity or spec.steps) if self.online else 0,
             returns=self._returns(data),
-            n_step=self.method.n_step,
+            n_step=whole(f"{method.__name__}.n_step", self.method.n_step, 1),
             discount=self.agent.hyper.discount,
             device=device,
         )
@@ -114,14 +114,28 @@ class Cohort:
         self.method.draws = draws
         batch = self.agent.prepare(self.method.sample(self.replay))
         reward = self.method.reward(batch)
-        if reward.shape != batch.reward.shape:  # it would be broadcast, and something else learnt
+        if not isinstance(reward, Tensor) or reward.shape != batch.reward.shape:
+            # It would be broadcast, and something else learnt.
+            got = f"{reward!r} as reward"
+            if isinstance(reward, Tensor):
+                got = f"rewards of shape {tuple(reward.shape)}"
             raise UserError(
-                f"method {self.specs[0].method!r} gives rewards of shape {tuple(reward.shape)}; a minibatch "
-                f"has {tuple(batch.reward.shape)}: runs, rows. With hyper-parameters per run one computes as "
+                f"method {self.specs[0].method!r} gives {got}; a minibatch has "
+                f"{tuple(batch.reward.shape)}: runs, rows. With hyper-parameters per run one computes as "
                 "with self.hyper.name[:, None]."
             )
         batch = batch._replace(reward=reward)
-        self._metrics |= self.update(batch, draws) | self.method.extra_updates(batch)
+        self._metrics |= self.update(batch, draws)
+        extra = self.method.extra_updates(batch)
+        if not isinstance(extra, Mapping) or not all(map(self._is_metric, extra.values())):
+            raise UserError(
+                f"method {self.specs[0].method!r} returns {extra!r} from extra_updates; allowed is a "
+                f"dictionary of metrics, {{}} for none: a tensor ({self.runs},) each, a number per run."
+            )
+        self._metrics |= extra
+
+    def _is_metric(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and value.shape == (self.runs,)
 
     def interact(self) -> None:
         """One step of every run's environment."""

@@ -12,7 +12,8 @@ from typing import Any
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import settings
 from o2okit.data import Dataset
-from o2okit.errors import UserError, unknown
+from o2okit.errors import UserError, known, whole
+from o2okit.hyper import given
 from o2okit.methods import METHODS
 from o2okit.tasks import environment_of
 from o2okit.tasks import task as find_task
@@ -33,8 +34,8 @@ def offline(
 
     Raises ``UserError`` as ``RunSpec`` does.
     """
-    given = _known("backbone", backbone, BACKBONES).paced(steps) | dict(hyper or {})
-    own = settings(backbone, find_task(task), data, given)
+    agent, steps = BACKBONES[known("backbone", backbone, BACKBONES)], whole("steps", steps, 1)
+    own = settings(backbone, find_task(task), data, agent.paced(steps) | given(hyper))
     return RunSpec(task, backbone, "offline", steps, seed, hyper=own, dataset=data, **run)
 
 
@@ -67,9 +68,10 @@ def online(
     Raises:
         UserError: as ``RunSpec``.
     """
-    backbone = backbone or start.backbone
-    agent, changes = _known("backbone", backbone, BACKBONES), _known("method", method, METHODS)
-    drawn = replay or changes.replay or agent.replay
+    backbone = start.backbone if backbone is None else backbone
+    agent = BACKBONES[known("backbone", backbone, BACKBONES)]
+    changes, steps = METHODS[known("method", method, METHODS)], whole("steps", steps, 1)
+    drawn = replay if replay is not None else changes.replay or agent.replay
     has = {each.name for each in fields(agent.Hyperparameters)}
     kept = {name: value for name, value in start.hyper.items() if name in has}
     own = changes.settings(find_task(start.task), steps)
@@ -80,9 +82,9 @@ def online(
         "online",
         steps,
         start.seed,
-        hyper=kept | dict(agent.fine_tuning) | dict(hyper or {}),
+        hyper=kept | dict(agent.fine_tuning) | given(hyper),
         method=method,
-        method_hyper=own | dict(method_hyper or {}),
+        method_hyper=own | given(method_hyper),
         dataset=None if unread else start.dataset,
         replay=drawn,
         start=start,
@@ -113,7 +115,7 @@ def scratch(
     Raises:
         UserError: as ``RunSpec``.
     """
-    agent = _known("backbone", backbone, BACKBONES)
+    agent = BACKBONES[known("backbone", backbone, BACKBONES)]
     if data is None:
         if agent.imitates:
             raise UserError(
@@ -133,9 +135,3 @@ def scratch(
         learning_starts=random_steps,
         **run,
     )
-
-
-def _known(kind: str, name: str, table: Mapping[str, Any]) -> Any:
-    if name not in table:
-        raise unknown(kind, name, table)
-    return table[name]

@@ -14,7 +14,7 @@ from o2okit import hyper, source
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.base import HOOKS, Changes
 from o2okit.data import REPLAYS, Dataset
-from o2okit.errors import UserError, unknown
+from o2okit.errors import UserError, known, whole
 from o2okit.methods import METHODS
 from o2okit.tasks import Task, task
 
@@ -97,8 +97,7 @@ class RunSpec:
             ("replay", self.replay, DRAWN),
             ("eval_starts", self.eval_starts, EVAL_STARTS),
         ):
-            if value not in allowed:
-                raise unknown(kind, value, allowed)
+            known(kind, value, allowed)
         for name, low in (
             ("steps", 1),
             ("seed", 0),
@@ -110,10 +109,9 @@ class RunSpec:
             ("update_every", 1),
             ("capacity", 0),
             ("part_episodes", 1),
+            ("ant_obs", 1),
         ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise UserError(f"{name} must be a whole number >= {low}; got {value!r}.")
+            object.__setattr__(self, name, whole(name, getattr(self, name), low))
         self._check_observations()
         agent = BACKBONES[self.backbone]
         if agent.discrete != task(self.task).discrete:
@@ -124,6 +122,11 @@ class RunSpec:
             )
         if why_not := refusal(self.method, self.backbone):
             raise UserError(why_not)
+        if self.phase == "offline" and self.method != "naive":
+            raise UserError(
+                f"method {self.method!r} is one of fine-tuning: an offline run has method='naive'. Give the "
+                "method to an online run that continues it (start)."
+            )
         if self.phase == "offline" and self.replay != "offline":
             raise UserError(f"an offline run draws from its dataset; got replay={self.replay!r}.")
         if self.phase == "online" and self.replay == "offline":
@@ -158,13 +161,25 @@ class RunSpec:
             self._check_start(self.start)
 
     def _check_updates(self) -> None:
-        own = METHODS[self.method].first_update(self.method_hyper)
-        first = max(self.learning_starts, own)
-        if first >= self.steps:
+        """That there is an update, and that the method has something to say in one."""
+        method = METHODS[self.method]
+        own = method.first_update(self.method_hyper)
+        first, every = max(self.learning_starts, own), self.update_every
+        last = (self.steps - 1) // every * every  # steps before the last update that is due
+        if first > last:
             where = f"method {self.method!r}" if own > self.learning_starts else "learning_starts"
+            rarely = f", then every {every}" if every > 1 else ""
             raise UserError(
                 f"the run would end without an update: it has {self.steps} steps, and the first update comes "
-                f"after {first} ({where}). Give it more steps, or a shorter beginning."
+                f"after {first} ({where}){rarely}. Give it more steps, or a shorter beginning."
+            )
+        needed, rows = method.first_effect(self.method_hyper), last + 1
+        kept = min(rows, self.capacity or rows)
+        if kept < needed:
+            raise UserError(
+                f"method {self.method!r} would change nothing: it begins with {needed} transitions of the "
+                f"run's own in the replay, which holds {kept} at the last update. Give the run more steps or "
+                "capacity, or the method a shorter beginning (method_hyper)."
             )
 
     def _check_observations(self) -> None:

@@ -84,6 +84,21 @@ class Alike(TD3BC):
         return obs
 
 
+def _rewards(value):
+    return type("Wrong", (Naive,), {"__module__": __name__, "reward": lambda self, batch: value})
+
+
+def _extra(value):
+    member = {"extra_updates": lambda self, batch: value}
+    return type("Wrong", (Naive,), {"__module__": __name__, **member})
+
+
+class Summing(Naive):
+    @property
+    def n_step(self):
+        return 0
+
+
 @pytest.mark.parametrize("method", [Clipped, Remembering])
 def test_a_sound_method_passes_and_says_with_what(method, capsys):
     o2okit.register("mine", method)
@@ -108,6 +123,10 @@ def test_a_sound_method_passes_and_says_with_what(method, capsys):
             Narrow,
             r"method 'mine' gives rewards of shape \(16,\); a minibatch has \(3, 16\): runs, rows",
         ),
+        (_rewards(None), r"method 'mine' gives None as reward; a minibatch has \(3, 16\)"),
+        (_extra(None), r"'mine' returns None from extra_updates; .* \{\} for none"),
+        (_extra({"loss": 1.0}), r"returns \{'loss': 1.0\} .* a tensor \(3,\) each"),
+        (Summing, r"Summing\.n_step must be a whole number >= 1; got 0"),
     ],
 )
 def test_a_broken_promise_is_named_with_what_to_do(method, message):
@@ -134,6 +153,12 @@ def test_a_backbone_is_tried_offline_and_online(capsys):
         o2okit.check("mine", steps=STEPS)
 
 
+def test_few_steps_and_an_ensemble_are_enough(capsys):
+    o2okit.check("naive", steps=3)
+    o2okit.check("naive", "cql-ensemble", steps=4)
+    assert capsys.readouterr().out.count("the same to the last bit") == 2
+
+
 def test_discrete_agents_are_tried_in_the_maze(capsys):
     o2okit.check("gde-discrete", steps=STEPS, hyper={"hidden": (8,)})
     assert capsys.readouterr().out.startswith("gde-discrete with cql-discrete: 3 runs")
@@ -148,6 +173,12 @@ def test_discrete_agents_are_tried_in_the_maze(capsys):
         ({"name": "reiql", "backbone": "cql"}, "'reiql' is not defined for backbone 'cql'"),
         ({"name": "qcse", "method_hyper": {"kk": 3}}, "Did you mean 'k'"),
         ({"name": "naive", "steps": 0}, "steps must be a whole number"),
+        ({"name": "naive", "steps": 2}, "steps must be a whole number >= 3; got 2"),
+        ({"name": "naive", "steps": "9"}, "steps must be a whole number >= 3"),
+        ({"name": "naive", "backbone": ""}, "unknown backbone ''"),
+        ({"name": ["naive"]}, r"unknown method or backbone \['naive'\]"),
+        ({"name": "naive", "hyper": "x"}, "are a dictionary"),
+        ({"name": "qcse"}, "begins with 1000 transitions"),
     ],
 )
 def test_mistakes_are_refused(arguments, message):

@@ -44,8 +44,8 @@ def test_the_id_is_stable_and_complete():
         spec(hyper={"alpha": 1.0}),
         spec(hyper={"hidden": [64]}),
         spec(backbone="dqn"),
-        spec(method="rnd"),
-        spec(method="rnd", method_hyper={"beta": 1.0}),
+        spec(phase="online", method="rnd"),
+        spec(phase="online", method="rnd", method_hyper={"beta": 1.0}),
         spec(dataset=scripted(transitions=500, seed=1)),
         spec(eval_every=7),
         spec(eval_episodes=2),
@@ -80,6 +80,38 @@ def test_a_run_without_an_update_is_refused(changes, words):
         spec(phase="online", **changes)
     assert words in str(error.value)
     assert spec(phase="online", **changes | {"steps": 5_001}).steps == 5_001
+
+
+def test_updates_that_are_due_too_late_are_none():
+    late = {"phase": "online", "learning_starts": 10, "update_every": 100}
+    with pytest.raises(
+        UserError, match=r"60 steps, .* after 10 \(learning_starts\), then every 100"
+    ):
+        spec(steps=60, **late)
+    assert spec(steps=101, **late).steps == 101, "at step 100"
+
+
+@pytest.mark.parametrize("method", ["const", "qcse", "rnd-bonus", "se", "vae-bonus", "vcse"])
+def test_a_method_that_never_begins_is_refused(method):
+    run = {"phase": "online", "backbone": "td3+bc", "method": method, **HOPPER}
+    for short in ({"steps": 999}, {"steps": 2_000, "capacity": 999}):
+        with pytest.raises(UserError, match=r"begins with 1000 transitions .* which holds 999"):
+            spec(**run, **short)
+        assert spec(**run, **short, method_hyper={"start": 999}).method == method
+    assert spec(**run, steps=1_000).steps == 1_000
+    with pytest.raises(UserError, match="which holds 901"):
+        spec(**run, steps=1_000, update_every=100)
+
+
+def test_numbers_may_be_numpys():
+    ours = spec(steps=20, seed=3, hyper={"alpha": 1.5, "hidden": (8, 8)})
+    theirs = spec(
+        steps=np.int64(20),
+        seed=np.uint8(3),
+        hyper={"alpha": np.float32(1.5), "hidden": list(np.array([8, 8]))},
+    )
+    assert theirs.id == ours.id
+    assert type(theirs.steps) is int
 
 
 def test_what_cal_ql_computes_once_for_all_runs_sets_cohorts_apart():
@@ -224,6 +256,13 @@ def test_a_cohort_shares_all_but_seeds_and_per_run_values():
         ({"eval_starts": "fixt"}, "Did you mean 'fixed'"),
         ({"ant_obs": 27}, "27 for ant's tasks.* got 27 for 'toy-maze'"),
         ({**ANT, "ant_obs": 29}, "got 29 for 'ant'"),
+        ({**ANT, "ant_obs": 27.0}, r"ant_obs must be a whole number >= 1; got 27\.0"),
+        ({"method": "rnd"}, "'rnd' is one of fine-tuning: an offline run has method='naive'"),
+        ({"task": ["toy-maze"]}, r"unknown task \['toy-maze'\]"),
+        ({"backbone": ["cql"]}, r"unknown backbone \['cql'\]"),
+        ({"hyper": "x"}, "are a dictionary .* got 'x'"),
+        ({"hyper": {"hidden": 16}}, r"takes a list of whole numbers, e\.g\. .* got 16"),
+        ({"hyper": {"alpha": 10**400}}, "alpha must be finite"),
         ({**ANT, "ant_obs": 27, "start": spec(**ANT)}, "the same ant_obs: this one has 27"),
         ({**ANT, "backbone": "iql", "replay": "mixed", "dataset": WIDE, "ant_obs": 27}, "111 .*27"),
     ],

@@ -259,6 +259,8 @@ def _train_cohort(
         if not folder.has_agent and (shorter := store.shorter(spec)) is not None:
             (folder.path / RESULT).unlink(missing_ok=True)  # no kill may leave it beside that state
             folder.begin_as(shorter)
+    if len({folder.checkpoint_step() for folder in folders}) > 1:
+        return  # another process finished a longer beginning of some meanwhile: they are grouped anew
     cohort = Cohort(specs, device)
     saved = [folder.load_tensors("checkpoint") for folder in folders]
     starts: list[dict[str, Tensor]] = []

@@ -90,6 +90,24 @@ def test_a_longer_offline_run_goes_on_from_a_shorter_one(tmp_path, monkeypatch):
     assert kept == [100, 100, 200, 200, 400, 400]
 
 
+@pytest.mark.parametrize("before", [[], offline(100)], ids=["nothing", "shorter ones"])
+def test_a_beginning_that_another_process_finishes_meanwhile_goes_apart(
+    tmp_path, monkeypatch, before
+):
+    """Seed 0 finds a longer beginning than it was grouped by, seed 1 does not."""
+    store, train_cohort = RunStore(tmp_path / "store"), training._train_cohort
+    train(before, store=store, device="cpu")
+
+    def overtaken(*args):
+        monkeypatch.undo()
+        train(offline(200)[:1], store=store, device="cpu")
+        train_cohort(*args)
+
+    monkeypatch.setattr(training, "_train_cohort", overtaken)
+    found = train(offline(300), store=store, device="cpu")
+    assert_same(found, train(offline(300), store=RunStore(tmp_path / "whole"), device="cpu"))
+
+
 def test_what_goes_on_has_the_snapshots_of_before(tmp_path):
     store = RunStore(tmp_path)
     train(offline(200, snapshot_every=100), store=store, device="cpu")

@@ -45,7 +45,7 @@ class Run:
 
     def evaluations(self) -> pd.DataFrame:
         """One row per evaluation: step, return, length, shares of the outcomes."""
-        return self.folder.table("evaluations")
+        return self.folder.evaluations("return", "length", *find_task(self.spec.task).outcomes)
 
     def curve(self) -> pd.DataFrame:
         """The evaluations with their ``score``: normalised, or plain where the task has no references."""
@@ -377,7 +377,7 @@ def _digest(state: dict[str, Tensor]) -> str:
 def _rows_until(folder: RunFolder, step: int) -> dict[str, list[dict[str, Any]]]:
     rows = {}
     for name in TABLES:
-        table = folder.table(name)
+        table = folder.evaluations() if name == "evaluations" else folder.table(name)
         rows[name] = table[table["step"] <= step].to_dict("records") if len(table) else []
     return rows
 

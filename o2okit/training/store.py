@@ -279,6 +279,7 @@ class RunStore:
                 f"the run store {self.root} can't be made: {error.strerror}. Set O2OKIT_RUNS to a "
                 "folder that can be written."
             ) from error
+        paths.readable(self.root)
 
     def folder(self, spec: RunSpec) -> RunFolder:
         """Where a run lies, whether it exists or not."""

@@ -7,7 +7,6 @@ import platform
 import shutil
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -103,7 +102,11 @@ def _folders() -> list[Finding]:
         if folder is None:
             found.append(Finding("ok", name, "not set"))
             continue
-        path = paths.named(variable) or Path(folder).expanduser()
+        try:
+            path = paths.readable(paths.named(variable) or paths.expanded(folder))
+        except UserError as error:
+            found.append(Finding("BAD", name, str(error)))
+            continue
         if os.environ.get(variable) and not path.is_dir():
             text = f"{path} is not there: a typo in {variable}? Kit datasets would be built in it"
             found.append(Finding("note", name, text))

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from o2okit.errors import UserError
 
 
+@contextlib.contextmanager
+def looking() -> Iterator[None]:
+    """Raises ``UserError`` where a file or folder may not be looked at."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{str(error.filename)!r} can't be looked at: {error.strerror}. Mend its permissions, or name "
+            "another folder (O2OKIT_HOME, O2OKIT_RUNS, O2OKIT_DATA_DIR, D4RL_DATASET_DIR, "
+            "MINARI_DATASETS_PATH)."
+        ) from error
+
+
+def readable(folder: Path) -> Path:
+    """``folder``, which need not exist. Raises ``UserError`` where it does and can't be listed."""
+    with looking():
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    return folder
+
+
+@looking()
 def home() -> Path:
     """The project's root: ``O2OKIT_HOME``, or the nearest folder upwards that holds ``notebooks/``.
 
@@ -20,7 +45,10 @@ def home() -> Path:
                 f"O2OKIT_HOME names {named!r}, which is not a folder. Make or unset it."
             )
         return Path(named).resolve()
-    for start in (Path.cwd(), Path(__file__).resolve().parent):
+    starts = [Path(__file__).resolve().parent]
+    with contextlib.suppress(FileNotFoundError):  # the working directory was deleted
+        starts.insert(0, Path.cwd())
+    for start in starts:
         for folder in (start, *start.parents):
             if (folder / "notebooks").is_dir() and (folder / "o2okit").is_dir():
                 return folder
@@ -31,11 +59,16 @@ def home() -> Path:
 
 
 def expanded(path: Path | str) -> Path:
-    """A path as someone typed it, with ``~`` spelt out. Raises ``UserError`` for a user who is unknown."""
+    """A path as someone typed it, with ``~`` spelt out.
+
+    Raises ``UserError`` for a user who is unknown or has no home.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise UserError(f"{str(path)!r}: there is no such user; write the whole path.") from error
+        raise UserError(
+            f"{str(path)!r}: there is no such user, or no home is known. Write the whole path, or set HOME."
+        ) from error
 
 
 def named(variable: str) -> Path | None:

@@ -303,12 +303,17 @@ def test_status_does_not_stumble_over_a_file_that_is_replaced_meanwhile(capsys, 
     assert looks
 
 
-def test_status_names_a_run_whose_spec_is_damaged(capsys, home):
-    folder = run_folder(home / "runs", "a")
-    (folder / "spec.json").write_text('{"task": ')
-    message = refused(capsys, "status")
-    assert str(folder / "spec.json") in message
-    assert "Delete the folder" in message
+@pytest.mark.parametrize("name", ["spec.json", "result.json"])
+@pytest.mark.parametrize("content", ['{"task": ', "{}", "[]", "5", "null"])
+def test_status_names_a_run_that_is_damaged_and_counts_the_others(capsys, home, name, content):
+    folder = run_folder(home / "runs", "a", diverged=False)
+    run_folder(home / "runs", "b", diverged=False)
+    (folder / name).write_text(content)
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert f"\ndamaged:\n  {folder / name} is damaged" in out
+    assert f"Delete the folder {folder}" in out
+    assert "toy-maze dqn rnd online: 1 finished\n" in out
 
 
 def test_doctor_lists_versions_device_folders_and_data(capsys, home, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 
 from o2okit import UserError, paths
 from o2okit.data import sources
+from o2okit.training import RunStore
 
 VARIABLES = {
     "O2OKIT_RUNS": paths.runs,
@@ -52,6 +53,54 @@ def test_an_unknown_users_folder_is_refused(project, monkeypatch, variable):
     monkeypatch.setenv(variable, "~nosuchuser/x")
     with pytest.raises(UserError, match="'~nosuchuser/x': there is no such user"):
         VARIABLES[variable]()
+
+
+@pytest.mark.parametrize("folder", [sources.d4rl_folder, sources.minari_folder])
+def test_without_a_home_the_whole_path_is_asked_for(project, monkeypatch, folder):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it gives then
+    with pytest.raises(UserError, match="no home is known"):
+        folder()
+
+
+def test_where_the_working_directory_was_deleted_the_package_says_where_it_is(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv("O2OKIT_HOME", raising=False)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert paths.home() == Path(paths.__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "variable", ["O2OKIT_DATA_DIR", "D4RL_DATASET_DIR", "MINARI_DATASETS_PATH"]
+)
+def test_a_folder_that_may_not_be_searched_is_named(project, monkeypatch, variable):
+    """``chmod`` does not stop root, as whom tests may run."""
+    stat, closed = Path.stat, project / "closed"
+
+    def refuse(path, **options):
+        if closed in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setenv(variable, str(closed))
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(UserError, match=rf"closed/.*can't be looked at: Permission.*{variable}"):
+        sources.find("pen-cloned-v1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "look"),
+    [("O2OKIT_DATA_DIR", lambda: sources.where("hopper-medium-v2")), ("O2OKIT_RUNS", RunStore)],
+)
+def test_a_folder_that_may_not_be_listed_is_not_empty(project, monkeypatch, variable, look):
+    (project / "closed").mkdir()
+    monkeypatch.setenv(variable, str(project / "closed"))
+    look()
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "closed")
+    with pytest.raises(UserError, match=r"closed' can't be looked at: Permission denied\."):
+        look()
 
 
 @pytest.mark.parametrize("source", ["~nosuchuser/x", "x" * 5_000])

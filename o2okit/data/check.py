@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from o2okit.data.d4rl import used
 from o2okit.data.dataset import episode_slices
 from o2okit.data.hdf5 import read_rows
 from o2okit.data.rows import Rows
@@ -46,13 +47,24 @@ def check(path: Path | str, task: str | None = None) -> Verdict:
     known = find_task(task) if task is not None else _task_of(path)
     name = known.name if known else None
     try:
-        rows = read_rows(path, known, next_observations=True)
+        rows, ignored = _read(path, known)
         if known is not None:
             refuse_another(path, rows.provenance, known)
+        used(rows, path)
+        published = tuple(_published(path))
     except UserError as error:
         return Verdict(path, name, 0, str(error), ())
-    notes = (*_content(rows), *(_against_task(rows, known) if known else ()), *_published(path))
-    return Verdict(path, name, len(rows), None, notes)
+    against = _against_task(rows, known) if known else ()
+    return Verdict(path, name, len(rows), None, (*ignored, *_content(rows), *against, *published))
+
+
+def _read(path: Path, task: Task | None) -> tuple[Rows, tuple[str, ...]]:
+    """The rows, and a note where only ``next_observations``, which the reader ignores, can't be used."""
+    try:
+        return read_rows(path, task, next_observations=True), ()
+    except UserError as error:
+        rows = read_rows(path, task)
+        return rows, (f"next_observations can't be used, which D4RL's reader ignores: {error}",)
 
 
 def _task_of(path: Path) -> Task | None:

@@ -42,6 +42,17 @@ def kept(rows: Rows, mode: str = "faithful") -> np.ndarray:
     return keep
 
 
+def used(rows: Rows, where: object, mode: str = "faithful") -> np.ndarray:
+    """The indices of the rows that ``kept`` keeps. Raises ``UserError`` about ``where`` if there are none."""
+    found = np.flatnonzero(kept(rows, mode))
+    if not found.size:
+        raise UserError(
+            f"{where}: none of its {len(rows)} rows gives a transition, because each is a time-out or the "
+            "last one. Are the flags those of another file?"
+        )
+    return found
+
+
 def transitions(
     rows: Rows,
     task: str,
@@ -56,25 +67,19 @@ def transitions(
     Raises:
         UserError: no row gives a transition, or the mode is unknown.
     """
-    keep = kept(rows, mode)
-    used = np.flatnonzero(keep)
-    if not used.size:
-        raise UserError(
-            f"dataset {name!r}: none of its {len(rows)} rows gives a transition, because each is a "
-            "time-out or the last one. Are the flags those of another file?"
-        )
+    kept_rows, keep = used(rows, f"dataset {name!r}", mode), kept(rows, mode)
     # What follows a row is left out where its episode is cut off: the row before a time-out.
     cut = np.append(~keep[1:], False) if mode == "faithful" else rows.timeouts
     return Dataset(
         task=task,
         name=name,
         source=source,
-        observations=rows.observations[used],
-        actions=rows.actions[used],
-        rewards=rows.rewards[used],
-        next_observations=rows.observations[used + 1],
-        terminals=rows.terminals[used],
-        timeouts=(cut & ~rows.terminals)[used],
+        observations=rows.observations[kept_rows],
+        actions=rows.actions[kept_rows],
+        rewards=rows.rewards[kept_rows],
+        next_observations=rows.observations[kept_rows + 1],
+        terminals=rows.terminals[kept_rows],
+        timeouts=(cut & ~rows.terminals)[kept_rows],
         provenance={
             **(provenance or {}),
             "reader": f"qlearning_dataset, {mode}",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,31 @@ def open_file(path: Path) -> h5py.File:
         raise UserError(f"{path}: {what}. {AGAIN}") from error
 
 
+@contextlib.contextmanager
+def intact(what: object) -> Iterator[None]:
+    """Raises ``UserError`` that ``what`` is damaged for all that reading a damaged file raises.
+
+    The HDF5 library meets flipped bits wherever it happens to read them, and h5py passes them on by chance.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (
+        *(OSError, LookupError, RuntimeError, ValueError, TypeError),
+        *(MemoryError, OverflowError, AttributeError),
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what} is damaged ({reason}). {AGAIN}") from error
+
+
 def array(where: object, group: h5py.Group, name: str, rows: int | None = None) -> np.ndarray:
     """The first ``rows`` rows of a field, all if ``None``.
 
     Raises:
         UserError: it is no array of numbers, lies outside the file or is damaged.
     """
-    try:
+    with intact(f"{where}: {name}"):
         parts = name.split("/")
         chain = ["/".join(parts[: i + 1]) for i in range(len(parts))]
         # A link, an external or a virtual field would read another file of this machine.
@@ -71,11 +90,10 @@ def array(where: object, group: h5py.Group, name: str, rows: int | None = None) 
             raise UserError(
                 f"{where}: {name} lies outside the file. Copy the data into it; o2okit follows no links."
             )
-        if not isinstance(field, h5py.Dataset) or field.dtype.kind not in "biuf":
+        numbers = isinstance(field, h5py.Dataset) and field.dtype.kind in "biuf"
+        if not numbers or field.shape is None:  # which has a type and no values
             raise UserError(f"{where}: {name} is not an array of numbers. {WANTED}")
         return field[:rows] if field.ndim else field[()]
-    except (OSError, KeyError, RuntimeError) as error:
-        raise UserError(f"{where}: {name} is damaged ({error}). {AGAIN}") from error
 
 
 def read_rows(
@@ -99,7 +117,7 @@ def read_rows(
         UserError: the file is missing, damaged or would give wrong data (``checked_rows``).
     """
     path = expanded(path)
-    with open_file(path) as file:
+    with intact(path), open_file(path) as file:
         names = [name for name in (*REQUIRED, OPTIONAL[0]) if _has(file, name)]
         if next_observations and _has(file, OPTIONAL[1]):
             names.append(OPTIONAL[1])
@@ -119,7 +137,7 @@ def provenance(path: Path | str) -> dict[str, Any] | None:
 
     Raises ``UserError`` where the file can't be opened or says it in no known form.
     """
-    with open_file(expanded(path)) as file:
+    with intact(path), open_file(expanded(path)) as file:
         return _provenance(path, file) if PROVENANCE in file.attrs else None
 
 
@@ -134,7 +152,7 @@ def _provenance(path: Path, file: h5py.File) -> dict[str, Any]:
         value = json.loads(text)
         if isinstance(value, dict):
             return value
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         pass
     raise UserError(f"{path}: the attribute {PROVENANCE!r} is not a JSON object. {AGAIN}")
 

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from o2okit.data.dataset import Dataset
-from o2okit.data.hdf5 import AGAIN, array, open_file
+from o2okit.data.hdf5 import AGAIN, array, intact, open_file
 from o2okit.data.rows import Rows, checked_rows
 from o2okit.errors import UserError
 from o2okit.paths import expanded
@@ -70,7 +70,7 @@ def read_rows(folder: Path | str, task: Task | None = None, *, rows: int | None 
     metadata, path = _metadata(folder), folder / MAIN
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*FIELDS, "next_observations")}
     total = 0
-    with open_file(path) as file:
+    with intact(path), open_file(path) as file:
         for name in _episodes(path, file):
             episode = _episode(path, file, name)
             for field, values in episode.items():
@@ -117,14 +117,13 @@ def read(folder: Path | str, task: Task | str, *, name: str | None = None) -> Da
 
 def _metadata(folder: Path) -> dict:
     path = folder / "data" / "metadata.json"
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder}: no Minari dataset, because {path} is missing. Name the folder that holds data/."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}). {AGAIN}") from error
+    with intact(path):
+        try:
+            metadata = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"{folder}: no Minari dataset, because {path} is missing. Name the folder that holds data/."
+            ) from None
     if not isinstance(metadata, dict):
         raise UserError(f"{path} is damaged (not a JSON object). {AGAIN}")
     if metadata.get("data_format", "hdf5") != "hdf5":

@@ -85,12 +85,12 @@ def kit_folder() -> Path:
 
 def d4rl_folder() -> Path:
     """D4RL's own cache."""
-    return paths.named("D4RL_DATASET_DIR") or Path.home() / ".d4rl/datasets"
+    return paths.named("D4RL_DATASET_DIR") or paths.expanded("~/.d4rl/datasets")
 
 
 def minari_folder() -> Path:
     """Minari's local store."""
-    return paths.named("MINARI_DATASETS_PATH") or Path.home() / ".minari/datasets"
+    return paths.named("MINARI_DATASETS_PATH") or paths.expanded("~/.minari/datasets")
 
 
 def kit_file(task: str, rows: int, switches: Iterable[str] = ()) -> Path:
@@ -101,6 +101,7 @@ def kit_file(task: str, rows: int, switches: Iterable[str] = ()) -> Path:
     return kit_folder() / f"{'-'.join(('kit', task, str(rows), *sorted(set(switches))))}.hdf5"
 
 
+@paths.looking()
 def where(task: str) -> list[Place]:
     """Every place for a task's dataset, in order; the first usable one is taken.
 
@@ -279,10 +280,8 @@ def with_data(task: str) -> Task:
 
 
 def _named(path: Path, task: Task) -> Place:
-    try:
+    with paths.looking():  # a name that is too long, a folder that may not be read
         folder, file = (path / minari.MAIN).is_file(), path.is_file()
-    except OSError as error:  # a name that is too long, a folder that may not be read
-        raise UserError(f"{str(path)!r} can't be looked at: {error.strerror}.") from error
     if folder:
         return Place("minari", path, True, True, "")
     if not file:
@@ -302,7 +301,9 @@ def _kit_places(task: str) -> list[Place]:
     except UserError as error:  # an installed package without a project: other places still serve
         return [Place("kit", Path("data"), False, False, str(error))]
     pattern = re.compile(rf"kit-{re.escape(task)}-(\d+)\.hdf5")
-    found = [(pattern.fullmatch(path.name), path) for path in folder.glob("kit-*.hdf5")]
+    found = [
+        (pattern.fullmatch(path.name), path) for path in paths.readable(folder).glob("kit-*.hdf5")
+    ]
     built = sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
     if not built:
         return [Place("kit", folder / f"kit-{task}-*.hdf5", False, False, "")]

@@ -7,6 +7,7 @@ archive moves results to another machine, and lets several machines, or several 
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import zipfile
 import zlib
@@ -24,16 +25,19 @@ from o2okit.training.store import (
     RunFolder,
     RunStore,
     StoreError,
+    record_in,
+    table_in,
     write_atomically,
 )
 
 RECORDS = ("spec.json", "environment.json", *(f"{table}.csv" for table in TABLES), RESULT)
+NEEDED = {"spec.json", "environment.json", "evaluations.csv", RESULT}
 SNAPSHOT = r"snapshots/\d{8}\.safetensors"
 MEMBER = re.compile(
     rf"([0-9a-f]{{16}})/({'|'.join(map(re.escape, (*RECORDS, CHECKPOINT)))}|{SNAPSHOT})"
 )
 # A zip file that is cut off, has flipped bits, is encrypted, or is packed in a way that Python can't unpack.
-UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError)
 STAMP = (1980, 1, 1, 0, 0, 0)  # of every member: equal runs make equal files
 
 
@@ -131,12 +135,18 @@ def _read(path: Path) -> dict[str, dict[str, bytes]]:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} can't be read as an archive of runs: {reason}.") from error
     for run_id, files in runs.items():
-        if missing := {"spec.json", "environment.json", RESULT} - files.keys():
+        if missing := NEEDED - {name for name, data in files.items() if data}:
             raise UserError(f"{path}: run {run_id} lacks {', '.join(sorted(missing))}.")
-        try:
-            found = digest(json.loads(files["spec.json"]))
-        except ValueError as error:
-            raise UserError(f"{path}: spec.json of run {run_id} is no JSON.") from error
+        for name, data in files.items():
+            try:
+                if name.endswith(".json"):
+                    record_in(data, name)
+                elif name.endswith(".csv"):
+                    table_in(data, name.removesuffix(".csv"))
+                if name == "spec.json":
+                    found = digest(json.loads(data))
+            except ValueError as error:
+                raise UserError(f"{path}: {name} of run {run_id} is damaged ({error}).") from error
         if found != run_id:
             raise UserError(f"{path}: run {run_id} has the spec of {found}; it was altered.")
         files[RESULT] = files.pop(RESULT)

@@ -12,19 +12,21 @@ from o2okit.training.store import RunFolder, RunStore, StoreError
 def summary(store: RunStore | None = None) -> str:
     """Finished, running and interrupted runs, and the size on disk.
 
-    Raises ``StoreError`` where a run's ``spec.json`` can't be read.
+    A run whose records can't be read is named in a line of its own.
     """
     store = store or RunStore()
     counts: dict[str, dict[str, int]] = {}
-    unfinished = []
+    unfinished, damaged = [], []
     for folder in store.folders():
-        spec = folder.spec()
+        try:
+            spec, state, step = folder.spec(), _state(folder), folder.checkpoint_step()
+        except StoreError as error:
+            damaged.append(f"  {error}")
+            continue
         kind = f"{spec['task']} {spec['backbone']} {_way(spec)}"
-        state = _state(folder)
         counts.setdefault(kind, {}).setdefault(state, 0)
         counts[kind][state] += 1
         if state in ("running", "interrupted"):
-            step = folder.checkpoint_step()
             unfinished.append(
                 f"  {folder.path.name}  {kind}, seed {spec['seed']}: "
                 f"{state} at {step:,} of {spec['steps']:,}"
@@ -34,17 +36,19 @@ def summary(store: RunStore | None = None) -> str:
         lines.append(
             f"  {kind}: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
         )
-    if not counts:
+    if not counts and not damaged:
         lines.append("  no runs yet; `o2okit list` shows what can be run")
     if unfinished:
         lines += ["unfinished; the command that started them goes on from there:", *unfinished]
+    if damaged:
+        lines += ["damaged:", *damaged]
     return "\n".join(lines)
 
 
 def _way(spec: Mapping[str, Any]) -> str:
     if spec["phase"] == "offline":
         return "offline"
-    return f"{spec['method']} online" if spec["start"] else "from scratch"
+    return f"{spec['method']} online" if spec.get("start") else "from scratch"
 
 
 def _bytes(store: RunStore) -> int:

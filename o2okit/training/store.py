@@ -14,6 +14,7 @@ Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 from filelock import FileLock, Timeout
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -34,6 +36,11 @@ T = TypeVar("T")
 TABLES = ("evaluations", "episodes", "metrics")
 RESULT = "result.json"
 CHECKPOINT = "checkpoint.safetensors"
+FIELDS = {  # that whoever reads a record relies on, and their types
+    "spec.json": dict.fromkeys(("task", "backbone", "method", "phase"), str)
+    | dict.fromkeys(("steps", "seed"), int),
+    RESULT: {"diverged": bool},
+}
 
 
 class StoreError(UserError):
@@ -59,6 +66,40 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """``value`` as indented JSON, atomically."""
     write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def record_in(data: bytes, name: str) -> dict[str, Any]:
+    """The JSON object of ``spec.json``, ``result.json`` or ``environment.json``.
+
+    Raises ``ValueError`` where it is none or lacks what every run's has (``FIELDS``).
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    wrong = [k for k, kind in FIELDS.get(name, {}).items() if not isinstance(value.get(k), kind)]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)}: missing or of another type")
+    return value
+
+
+def table_in(data: bytes, name: str) -> pd.DataFrame:
+    """The table ``evaluations``, ``episodes`` or ``metrics``; empty where nothing was recorded.
+
+    Raises ``ValueError`` where it is none, or lacks what every run's has.
+    """
+    if not data:
+        return pd.DataFrame()
+    table = pd.read_csv(io.BytesIO(data), float_precision="round_trip")
+    wanted = ("step", "return", "length") if name == "evaluations" else ("step",)
+    if missing := [column for column in wanted if column not in table]:
+        raise ValueError(f"the columns {', '.join(missing)} are missing")
+    text = [each for each in table if each != "outcome" and not is_numeric_dtype(table[each])]
+    if text or not is_integer_dtype(table["step"]):
+        raise ValueError(f"{', '.join(text) or 'step'} must be numbers, and step whole ones")
+    return table
 
 
 class RunFolder:
@@ -112,22 +153,32 @@ class RunFolder:
         return {**now, **({"earlier": earlier} if earlier else {})}
 
     def _json(self, name: str) -> dict[str, Any]:
-        file = self.path / name
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{file} is damaged ({error}). Delete the folder {self.path} to train this run afresh."
-            ) from error
+        return self._read(name, lambda data: record_in(data, name))
 
     def table(self, name: str) -> pd.DataFrame:
         """``evaluations``, ``episodes`` or ``metrics``; empty where nothing was recorded."""
-        file = self.path / f"{name}.csv"
-        if not file.is_file() or not file.stat().st_size:
+        if not (self.path / f"{name}.csv").is_file():
             return pd.DataFrame()
+        return self._read(f"{name}.csv", lambda data: table_in(data, name))
+
+    def evaluations(self, *columns: str) -> pd.DataFrame:
+        """The table that no trained run is without. Raises ``StoreError`` where it or a column is missing."""
+        table = self.table("evaluations")
+        if missing := [column for column in ("step", *columns) if column not in table]:
+            raise StoreError(
+                f"{self.path / 'evaluations.csv'} is missing or lacks {', '.join(missing)}. Delete the "
+                f"folder {self.path} to train this run afresh."
+            )
+        return table
+
+    def _read(self, name: str, parse: Callable[[bytes], T]) -> T:
+        file = self.path / name
         try:
-            return pd.read_csv(file, float_precision="round_trip")
-        except ValueError as error:  # pandas' parser errors, and bytes that are no text
+            return parse(file.read_bytes())
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # pandas' parser errors, and bytes that are no text, too
             raise StoreError(
                 f"{file} is damaged ({error}). Delete the folder {self.path} to train this run afresh."
             ) from error
@@ -172,7 +223,14 @@ class RunFolder:
         try:
             with safe_open(file, framework="pt") as handle:
                 return read(handle)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (
+            SafetensorError,
+            OSError,
+            LookupError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ) as error:
             raise StoreError(
                 f"{file} can't be read ({error}). Delete the folder {self.path} to train this run "
                 "afresh; those that have started from it stay as they are."
@@ -202,7 +260,10 @@ class RunFolder:
 
 
 def _header(file: Any) -> dict[str, Any]:
-    return json.loads(file.metadata()["o2okit"])
+    header = json.loads(file.metadata()["o2okit"])
+    if not isinstance(header["step"], int):
+        raise ValueError(f"step is {header['step']!r}")
+    return header
 
 
 class RunStore:
@@ -218,6 +279,7 @@ class RunStore:
                 f"the run store {self.root} can't be made: {error.strerror}. Set O2OKIT_RUNS to a "
                 "folder that can be written."
             ) from error
+        paths.readable(self.root)
 
     def folder(self, spec: RunSpec) -> RunFolder:
         """Where a run lies, whether it exists or not."""

@@ -45,7 +45,7 @@ class Run:
 
     def evaluations(self) -> pd.DataFrame:
         """One row per evaluation: step, return, length, shares of the outcomes."""
-        return self.folder.table("evaluations")
+        return self.folder.evaluations("return", "length", *find_task(self.spec.task).outcomes)
 
     def curve(self) -> pd.DataFrame:
         """The evaluations with their ``score``: normalised, or plain where the task has no references."""
@@ -260,6 +260,8 @@ def _train_cohort(
         if not folder.has_agent and (shorter := store.shorter(spec)) is not None:
             (folder.path / RESULT).unlink(missing_ok=True)  # no kill may leave it beside that state
             folder.begin_as(shorter)
+    if len({folder.checkpoint_step() for folder in folders}) > 1:
+        return  # another process finished a longer beginning of some meanwhile: they are grouped anew
     cohort = Cohort(specs, device)
     saved = [folder.load_tensors("checkpoint") for folder in folders]
     starts: list[dict[str, Tensor]] = []
@@ -376,7 +378,7 @@ def _digest(state: dict[str, Tensor]) -> str:
 def _rows_until(folder: RunFolder, step: int) -> dict[str, list[dict[str, Any]]]:
     rows = {}
     for name in TABLES:
-        table = folder.table(name)
+        table = folder.evaluations() if name == "evaluations" else folder.table(name)
         rows[name] = table[table["step"] <= step].to_dict("records") if len(table) else []
     return rows
 

@@ -163,8 +163,65 @@ def test_a_file_of_timeouts_only_gives_no_transition(tmp_path, write, fields):
     from o2okit.data import d4rl
 
     path = write(tmp_path / "x.hdf5", {**fields(), "timeouts": np.ones(40, bool)})
-    with pytest.raises(UserError, match="none of its 40 rows gives a transition"):
+    said = "none of its 40 rows gives a transition"
+    with pytest.raises(UserError, match=said):
         d4rl.read(path, HOPPER)
+    assert said in check(path, HOPPER).error
+
+
+def without_values(file):
+    del file["rewards"]
+    file["rewards"] = h5py.Empty("f4")
+
+
+def too_large(file):
+    for name in list(file):
+        shape, kind = file[name].shape, file[name].dtype
+        del file[name]
+        file.create_dataset(name, (10**14, *shape[1:]), kind, chunks=(100, *shape[1:]))
+
+
+def nested(file):
+    file.attrs["o2okit"] = "[" * 50_000
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without_values, "rewards is not an array of numbers"),
+        (too_large, "observations is damaged"),
+        (nested, "'o2okit' is not a JSON object"),
+    ],
+)
+def test_what_an_intact_file_may_hold_and_no_reader_can_use(tmp_path, write, fields, change, said):
+    path = write(tmp_path / "x.hdf5", fields())
+    with h5py.File(path, "r+") as file:
+        change(file)
+    assert said in error(path)
+
+
+def test_whatever_is_flipped_gives_a_verdict(tmp_path, fields):
+    """Two bytes of a small file; warnings are errors here, tracebacks fail."""
+    path, draw = write_hdf5(tmp_path / "x.hdf5", fields(), {"seed": 3}), np.random.default_rng(0)
+    whole, errors = path.read_bytes(), set()
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in draw.integers(len(data), size=2):
+            data[place] = draw.integers(256)
+        path.write_bytes(data)
+        errors.add(check(path, HOPPER).error)
+    assert len(errors) > 5
+
+
+@pytest.mark.parametrize("raised", [RuntimeError, MemoryError, ValueError("precision"), OSError])
+def test_all_that_h5py_raises_is_a_verdict(tmp_path, write, fields, monkeypatch, raised):
+    path = write(tmp_path / "x.hdf5", fields())
+
+    def get(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(h5py.AttributeManager, "get", get)
+    assert "is damaged (" in error(path)
 
 
 def test_a_file_without_timeouts_needs_its_task(tmp_path, write, fields):
@@ -215,6 +272,16 @@ def test_one_oddity_gives_one_note(tmp_path, write, fields, change, said):
     found = notes(write(tmp_path / "x.hdf5", change(well_formed(fields))))
     assert len(found) == 1
     assert re.search(said, found[0])
+
+
+@pytest.mark.parametrize(
+    "following", [np.full((2500, 11), np.nan), np.zeros((2499, 11)), np.zeros((2500, 3))]
+)
+def test_what_the_reader_ignores_makes_no_file_unusable(tmp_path, write, fields, following):
+    path = write(tmp_path / "x.hdf5", {**well_formed(fields), "next_observations": following})
+    (note,) = notes(path)
+    assert note.startswith("next_observations can't be used")
+    assert len(read_rows(path, TASKS[HOPPER])) == 2500
 
 
 def test_a_timeout_at_the_end_of_the_file_is_not_early(tmp_path, write, fields):

@@ -76,6 +76,7 @@ def test_the_first_rows_are_whole_episodes(folder):
     [
         (lambda f: f.pop("episode_1"), "holds 2 of 3 episodes"),
         (lambda f: [f.pop(name) for name in list(f)], "holds no episode"),
+        (lambda f: f.create_group(f"episode_{'9' * 5_000}"), "main_data.hdf5 is damaged"),
         (lambda f: f["episode_1"].pop("truncations"), "truncations missing in episode_1"),
         (lambda f: (f["episode_1"].pop("observations"),
                     f["episode_1"].create_dataset("observations", data=np.zeros((1, 45)))),
@@ -107,6 +108,7 @@ def test_another_tasks_data_are_refused(folder):
     ("text", "said"),
     [
         ("{", r"metadata\.json is damaged"),
+        ("[" * 50_000, r"metadata\.json is damaged"),
         ("[]", r"metadata\.json is damaged \(not a JSON object\)"),
         ('{"data_format": "arrow"}', "its format is 'arrow'"),
         (None, r"no Minari dataset, because .*metadata\.json is missing"),

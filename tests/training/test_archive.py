@@ -153,6 +153,10 @@ def with_another_seed(members):
         yield name, data
 
 
+def with_content(name, content):
+    return lambda members: [(n, content if n.endswith(name) else data) for n, data in members]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -161,8 +165,21 @@ def with_another_seed(members):
         (lambda members: [m for m in members if "result" not in m[0]], "lacks result.json"),
         (with_another_seed, "it was altered"),
         (lambda members: [(n, b"{" if "spec" in n else d) for n, d in members], "is no JSON"),
+        (with_content("spec.json", b"[" * 100_000), "spec.json of run .* is no JSON"),
+        (with_content("spec.json", b"null"), "spec.json of run .* is no JSON object"),
+        (with_content("spec.json", b"{}"), "task, backbone, method, phase, steps, seed: missing"),
+        (with_content("environment.json", b"[]"), "environment.json of run .* is no JSON object"),
+        (with_content("result.json", b"{}"), r"result\.json of run .*diverged: missing"),
+        (with_content("evaluations.csv", b""), "lacks evaluations.csv"),
+        (with_content("evaluations.csv", b"step,x\n0,1\n"), "columns return, length are missing"),
+        (with_content("evaluations.csv", b"step,return,length\n0,a,1\n"), "return must be numbers"),
+        (with_content("metrics.csv", b"step,loss\n,1\n"), "step must be numbers"),
     ],
-    ids=["a path outside", "a foreign file", "unfinished", "altered", "damaged"],
+    ids=[
+        *("a path outside", "a foreign file", "unfinished", "altered", "damaged", "nested"),
+        *("no spec", "empty spec", "environment", "result", "no evaluations", "other columns"),
+        *("text for numbers", "a step that is none"),
+    ],
 )
 def test_a_bad_archive_is_refused_before_anything_is_written(
     home, tmp_path, elsewhere, change, words
@@ -185,8 +202,8 @@ def test_what_is_no_archive_is_refused(tmp_path, elsewhere):
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [("deflate", 0xFF), ("data", 0xFF), ("method", 98), ("flags", 1)],
-    ids=["no deflate stream", "flipped bits", "unknown packing", "encrypted"],
+    [("deflate", 0xFF), ("data", 0xFF), ("method", 98), ("method", zipfile.ZIP_LZMA), ("flags", 1)],
+    ids=["no deflate stream", "flipped bits", "unknown packing", "no lzma stream", "encrypted"],
 )
 def test_a_damaged_zip_file_is_refused(home, tmp_path, elsewhere, place, value):
     file = pack(home, tmp_path)

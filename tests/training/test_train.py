@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from safetensors import safe_open
 
 from o2okit.data.maze import scripted
@@ -90,6 +91,24 @@ def test_a_longer_offline_run_goes_on_from_a_shorter_one(tmp_path, monkeypatch):
     assert kept == [100, 100, 200, 200, 400, 400]
 
 
+@pytest.mark.parametrize("before", [[], offline(100)], ids=["nothing", "shorter ones"])
+def test_a_beginning_that_another_process_finishes_meanwhile_goes_apart(
+    tmp_path, monkeypatch, before
+):
+    """Seed 0 finds a longer beginning than it was grouped by, seed 1 does not."""
+    store, train_cohort = RunStore(tmp_path / "store"), training._train_cohort
+    train(before, store=store, device="cpu")
+
+    def overtaken(*args):
+        monkeypatch.undo()
+        train(offline(200)[:1], store=store, device="cpu")
+        train_cohort(*args)
+
+    monkeypatch.setattr(training, "_train_cohort", overtaken)
+    found = train(offline(300), store=store, device="cpu")
+    assert_same(found, train(offline(300), store=RunStore(tmp_path / "whole"), device="cpu"))
+
+
 def test_what_goes_on_has_the_snapshots_of_before(tmp_path):
     store = RunStore(tmp_path)
     train(offline(200, snapshot_every=100), store=store, device="cpu")
@@ -131,6 +150,9 @@ def test_another_run_that_is_damaged_stops_nobody(tmp_path):
     store = RunStore(tmp_path)
     for short in train(offline(100), store=store, device="cpu"):
         (short.folder.path / "spec.json").write_text("{")
+    for name, content in zip("abcd", ("{}", "[]", "5", "null"), strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "spec.json").write_text(content)
     assert all(run.folder.finished for run in train(offline(200), store=store, device="cpu"))
 
 
@@ -325,6 +347,42 @@ def test_a_broken_checkpoint_is_named(tmp_path):
     (run.folder.path / "checkpoint.safetensors").unlink()
     with pytest.raises(StoreError, match="is missing although the run is finished"):
         run.agent()
+
+
+@pytest.mark.parametrize("header", [{}, {"step": "5"}], ids=["no step", "text"])
+def test_a_checkpoint_without_its_step_is_named(tmp_path, header):
+    folder = RunStore(tmp_path).folder(specs(seeds=(0,))[0])
+    folder.save_tensors("checkpoint", {"x": torch.zeros(1)}, **header)
+    for read in (folder.checkpoint_step, lambda: folder.load_tensors("checkpoint")):
+        with pytest.raises(StoreError, match=r"can't be read \(.*step.*Delete the folder"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is missing or lacks step, return, length, time-out, left goal"),
+        (b"step,return,length\n0,1,1\n", "is missing or lacks time-out, left goal"),
+        (b"return\n1\n", "columns step, length are missing"),
+        (b"step,return,length\n0,much,1\n", "return must be numbers"),
+    ],
+    ids=["gone", "no outcome", "no step", "text"],
+)
+def test_evaluations_that_are_not_a_runs_are_named(tmp_path, content, said):
+    [run] = train(offline(100)[:1], store=RunStore(tmp_path), device="cpu")
+    file = run.folder.path / "evaluations.csv"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(StoreError, match=said):
+        run.curve()
+
+
+def test_an_interrupted_run_without_its_evaluations_does_not_go_on(tmp_path):
+    store = RunStore(tmp_path)
+    for run in train(offline(100), store=store, device="cpu"):
+        (run.folder.path / "result.json").unlink()
+        (run.folder.path / "evaluations.csv").unlink()
+    with pytest.raises(StoreError, match=r"evaluations\.csv is missing"):
+        train(offline(100), store=store, device="cpu")
 
 
 def test_interrupted_runs_of_different_progress_resume_apart(tmp_path, uninterrupted):

@@ -45,7 +45,7 @@ HYPER = {  # departure 5: what differs from the backbones' own settings by task
     "awac": {"temperature": 1.0},
     "td3+bc": {"actor_lr": 1e-4, "reward_bias": 0.0},
 }
-BONUSES = ("const", "qcse", "rnd-bonus", "se", "vcse")
+BONUSES = ("const", "qcse", "rnd-bonus", "se", "vae-bonus", "vcse")
 FEW = {"n_actions": 2, "hidden": (32, 32), "critic_hidden": (32, 32)}  # of smoke's CQL
 SMOKE = replace(
     GDE_AMOUNTS["smoke"],

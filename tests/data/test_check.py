@@ -200,19 +200,6 @@ def test_what_an_intact_file_may_hold_and_no_reader_can_use(tmp_path, write, fie
     assert said in error(path)
 
 
-def test_whatever_is_flipped_gives_a_verdict(tmp_path, fields):
-    """Two bytes of a small file; warnings are errors here, tracebacks fail."""
-    path, draw = write_hdf5(tmp_path / "x.hdf5", fields(), {"seed": 3}), np.random.default_rng(0)
-    whole, errors = path.read_bytes(), set()
-    for _ in range(60):
-        data = bytearray(whole)
-        for place in draw.integers(len(data), size=2):
-            data[place] = draw.integers(256)
-        path.write_bytes(data)
-        errors.add(check(path, HOPPER).error)
-    assert len(errors) > 5
-
-
 @pytest.mark.parametrize("raised", [RuntimeError, MemoryError, ValueError("precision"), OSError])
 def test_all_that_h5py_raises_is_a_verdict(tmp_path, write, fields, monkeypatch, raised):
     path = write(tmp_path / "x.hdf5", fields())

@@ -99,6 +99,22 @@ def test_damaged_data_are_refused(folder, change, said):
         minari.read(folder, TASK)
 
 
+def test_whatever_is_flipped_is_read_or_refused(folder):
+    """Some bytes of the file; any other exception fails."""
+    path, draw = folder / minari.MAIN, np.random.default_rng(0)
+    whole, said = path.read_bytes(), set()
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in draw.integers(len(data), size=5):
+            data[place] = draw.integers(256)
+        path.write_bytes(data)
+        try:
+            minari.read(folder, TASK)
+        except UserError as error:
+            said.add(str(error))
+    assert len(said) > 5
+
+
 def test_another_tasks_data_are_refused(folder):
     with pytest.raises(UserError, match="size 45 and actions of size 24 are not those of door"):
         minari.read(folder, task("door-cloned-v1"))

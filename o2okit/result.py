@@ -96,8 +96,9 @@ class Result:
         if self.dataset is None or find_task(self.task).sparse:
             return None
         returns, data = episode_returns(self.dataset), self.dataset
-        if len(returns) > 1 and not (data.terminals[-1] or data.timeouts[-1]):
-            returns = returns[:-1]  # the file ends before the episode does
+        # Its last transition is marked as an end, of the episode or of the file.
+        if len(returns) > 1 and data.provenance.get("unfinished"):
+            returns = returns[:-1]
         return float(normalised_score(self.task, returns.mean()))
 
     def summary(self, *statistics: str) -> pd.DataFrame:

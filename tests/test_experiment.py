@@ -13,8 +13,9 @@ import o2okit
 from o2okit import experiment
 from o2okit.backbones import BACKBONES
 from o2okit.backbones.settings import TABLE, settings
-from o2okit.data import Dataset, sources
+from o2okit.data import d4rl, sources
 from o2okit.data.returns import episode_returns
+from o2okit.data.rows import Rows
 from o2okit.data.statistics import published_values
 from o2okit.errors import UserError
 from o2okit.hyper import complete
@@ -393,23 +394,26 @@ def test_iql_scales_rewards_by_the_range_of_returns():
 
 def test_an_episode_that_the_data_break_off_is_not_a_part_of_their_mean():
     n = 6
-    flags = np.zeros(n, dtype=bool)
-    ends = flags.copy()
-    ends[2] = True
-    fields = {"observations": np.zeros((n, 11)), "next_observations": np.zeros((n, 11))}
-    fields |= {"actions": np.zeros((n, 3)), "rewards": np.array([1.0, 2, 3, 90, 90, 90])}
+    fields = {"observations": np.zeros((n, 11)), "actions": np.zeros((n, 3))}
+    fields |= {"rewards": np.array([1.0, 2, 3, 90, 90, 90])}
 
-    def score(**ends):
-        return Result([], Dataset(TASK, "made up", "kit", **fields, **ends), "smoke").data_score
+    def score(terminals, timeouts):
+        """Of a file's rows as they are read: the last gives no transition."""
+        rows = Rows(
+            **fields, terminals=np.isin(range(n), terminals), timeouts=np.isin(range(n), timeouts)
+        )
+        data = d4rl.transitions(rows, TASK, name="made up", source="kit")
+        return Result([], data, "smoke").data_score
 
-    broken = {"terminals": ends, "timeouts": flags}
+    def expected(*returns):
+        return pytest.approx(float(normalised_score(TASK, np.mean(returns))))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Result, "task", TASK)
-        assert score(**broken) == pytest.approx(float(normalised_score(TASK, 6.0)))
-        whole = {"terminals": ends, "timeouts": np.arange(n) == n - 1}
-        assert score(**whole) == pytest.approx(float(normalised_score(TASK, (6 + 270) / 2)))
-        alone = {"terminals": flags, "timeouts": flags}
-        assert score(**alone) == pytest.approx(float(normalised_score(TASK, 276.0)))
+        assert score([2], []) == expected(6)
+        assert score([2], [n - 1]) == expected(6, 180)
+        assert score([2, n - 1], []) == expected(6, 180)
+        assert score([], []) == expected(186)
 
 
 def test_several_backbones_in_one_result(tmp_path):

@@ -271,6 +271,87 @@ def test_what_it_takes_from_other_files_counts_and_installed_packages_do_not(tmp
     assert made(CODE) == made(CODE.replace("x / 2", "x / 3"))
 
 
+READING = """
+    import enum, functools
+
+    import numpy as np
+    import torch
+    import helping
+
+    from o2okit.methods import Naive
+
+    class Kind(enum.Enum):
+        ONE = 1
+
+    class Config:
+        def __init__(self):
+            self.most = 2.0
+
+    def scaled(by):
+        def decorator(function):
+            @functools.wraps(function)
+            def wrapper(self, batch):
+                return by * function(self, batch)
+            return wrapper
+        return decorator
+
+    def power(x, n):
+        return x**n
+
+    LIMIT, CONFIG, NAMES = torch.tensor([1.0, 2.0]), Config(), {"a", "b"}
+    ROWS = np.arange(3)
+    square = functools.partial(power, n=2)
+
+    class Mine(Naive):
+        table = {"double": lambda x: 2 * x}
+
+        @scaled(by=3)
+        def reward(self, batch):
+            return helping.shape(batch.reward) + LIMIT.sum() + CONFIG.most + len(NAMES)
+
+        def note(self, name, values, kind=Kind.ONE, *, rows=ROWS):
+            import other
+            return square(other.shape(self.table["double"](values)))
+"""
+HELPING = """
+    FACTOR = 2.0
+
+    def shape(reward):
+        return FACTOR * reward
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("[1.0, 2.0]", "[1.0, 3.0]"),
+        ("self.most = 2.0", "self.most = 3.0"),
+        ('{"a", "b"}', '{"a", "c"}'),
+        ("np.arange(3)", "np.arange(4)"),
+        ("n=2", "n=3"),
+        ("lambda x: 2 * x", "lambda x: 3 * x"),
+        ("by=3", "by=4"),
+        ("return by * function", "return by + function"),
+        ("ONE = 1", "ONE = 2"),
+        ("return x**n", "return x * n"),
+        ("helping: FACTOR * reward", "FACTOR + reward"),
+        ("helping: FACTOR = 2.0", "FACTOR = 3.0"),
+        ("other: FACTOR * reward", "FACTOR + reward"),
+    ],
+)
+def test_whatever_a_method_reads_counts(change, tmp_path):
+    file, _, old = change[0].rpartition(": ") if ": FACTOR" in change[0] else ("", "", change[0])
+
+    def made(new):
+        for name in ("helping", "other"):
+            text = HELPING.replace(old, new) if name == file else HELPING
+            written(tmp_path, text + "\n    Mine = None\n", name)
+        return version(written(tmp_path, READING if file else READING.replace(old, new)))
+
+    assert old in (HELPING if file else READING)
+    assert made(old) == made(old) != made(change[1])
+
+
 def test_an_edited_file_does_not_change_what_runs(tmp_path):
     cls = written(tmp_path)
     o2okit.register("mine", cls)

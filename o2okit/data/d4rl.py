@@ -84,6 +84,7 @@ def transitions(
             **(provenance or {}),
             "reader": f"qlearning_dataset, {mode}",
             "rows": len(rows),
+            "unfinished": not (rows.terminals[-1] or rows.timeouts[-1]),  # its last episode
         },
     )
 

@@ -1,4 +1,8 @@
-"""The three amounts of work. A profile changes how much is run, never what a method is."""
+"""The three amounts of work.
+
+A profile changes how much is run. ``laptop`` also makes CQL smaller in ``qcse`` and lets bonuses begin
+earlier, since its runs are short: departures with numbers in ``papers/*/entries.py``.
+"""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class Result:
             )
         return pd.DataFrame(rows)
 
-    def compare(self, baseline: str, statistic: str = "final") -> pd.DataFrame:
+    def compare(self, baseline: str, statistic: str = "last-10") -> pd.DataFrame:
         """Whether each method, setting or backbone is better than one of them.
 
         Differences are paired by seed and judged as the papers' claims are (``report.verdicts``). Where there
@@ -146,7 +146,7 @@ class Result:
         Args:
             baseline: a name of the plot's legend (``td3+bc``, ``td3+bc + qcse, k 5``), or a method's alone:
                 ``naive`` is that of each one's own backbone.
-            statistic: as for ``summary``.
+            statistic: as for ``summary``; a single evaluation says little.
 
         Returns:
             One row for each of the others: difference with its 95 % interval, verdict on "better" and reason.

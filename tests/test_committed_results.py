@@ -80,6 +80,7 @@ def test_the_readme_states_the_committed_scores_of_the_backbones(backbones, step
     table = pd.read_csv(FIGURES.parent / "cells" / f"{name}.summary.csv")
     final = table[table["statistic"] == "final"]
     assert final["backbone"].tolist() == backbones
+    ten = table[table["statistic"] == "last-10"].set_index("backbone")
     for row in final.to_dict("records"):
         (line,) = re.findall(
             rf"^\| `{re.escape(row['backbone'])}` \| [\d(|].*", readme, re.MULTILINE
@@ -88,6 +89,8 @@ def test_the_readme_states_the_committed_scores_of_the_backbones(backbones, step
         assert row["steps"] == steps
         if steps == 100_000:
             assert row["score"] > row["data"], "the README: above the data"
+            last = ten.loc[row["backbone"]]
+            assert line.endswith(f" {last.score:.1f} ({last.low:.1f} to {last.high:.1f}) |")
     assert f"| the data's own mean | {final['data'].iloc[0]:.1f} |" in readme
     record = json.loads((FIGURES.parent / "cells" / f"{name}.json").read_text())
     assert not any(commit.endswith("+") for commit in record["trained"]["commit"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,9 +18,11 @@ from o2okit import paths
 from o2okit.errors import UserError, unknown
 from o2okit.papers import parameters as p
 from o2okit.papers import values
-from o2okit.report import artefacts, verdicts
-from o2okit.training import Run, RunSpec, RunStore, train
+from o2okit.report import artefacts, panels, verdicts
+from o2okit.training import MissingAgentError, Run, RunSpec, RunStore, train
 from o2okit.training.train import environment, mixed_starts, resolve_device, trained_with
+
+NOT_RUN = str(verdicts.ClaimOutcome.NOT_RUN)
 
 
 class Study(ABC):
@@ -121,10 +124,22 @@ class Study(ABC):
         return self._runs[spec.id]
 
     def figure(self, artefact: str) -> Figure:
-        """Draws an artefact, writes it as PDF, PNG and CSV, and returns the figure."""
+        """Draws an artefact, writes it as PDF, PNG and CSV, and returns the figure.
+
+        What looks at agents that did not come along with an archive's runs says so; files that were drawn
+        from the same runs stay as they are.
+        """
         if artefact not in self.artefacts:
             raise unknown("artefact", artefact, self.artefacts)
-        figure, numbers = self._draw(artefact)
+        try:
+            figure, numbers = self._draw(artefact)
+        except MissingAgentError as why:
+            figure = panels.empty(self.artefacts[artefact], textwrap.fill(f"not drawn anew: {why}"))
+            numbers = pd.DataFrame({"not_drawn": [str(why)]})
+            if before := self._before()["artefacts"].get(artefact):
+                self._written[artefact] = before["files"]
+                plt.close(figure)
+                return figure
         artefacts.stamp(figure, self.label(artefact))
         written = artefacts.save(self._folder(), self._stem(artefact), figure, numbers)
         self._written[artefact] = [path.name for path in written]
@@ -141,8 +156,16 @@ class Study(ABC):
         return table
 
     def claims(self) -> pd.DataFrame:
-        """The verdicts, one row per claim; also written beside the figures with the provenance."""
-        rows = self._judge()
+        """The verdicts, one row per claim; also written beside the figures with the provenance.
+
+        Where the agents that one looks at did not come along with an archive's runs, the verdict that the
+        same runs had before stands.
+        """
+        before = {row["claim_id"]: row for row in self._before()["claims"]}
+        rows = [
+            before.get(row["claim_id"], row) if row["verdict"] == NOT_RUN else row
+            for row in self._judge()
+        ]
         self._record(rows)
         return pd.DataFrame(rows, columns=["claim_id", "statement", "verdict", "reason"])
 
@@ -212,7 +235,7 @@ class Study(ABC):
             "profile": self.profile,
             "parameters": self.given,
             **self.provenance(),
-            "artefacts": self._still_there(runs) | made,
+            "artefacts": self._before()["artefacts"] | made,
             "claims": claims,
             "runs": runs,
             "diverged": self.diverged(),
@@ -221,15 +244,20 @@ class Study(ABC):
         }
         artefacts.write_record(self.record_file(), record)
 
-    def _still_there(self, runs: list[str]) -> dict[str, Any]:
-        """What the record says was drawn from the same runs before, in another kernel, and lies there."""
+    def _before(self) -> dict[str, Any]:
+        """What the record says was drawn and judged of the same runs before, in another kernel.
+
+        ``artefacts``, as far as their files lie there, and ``claims``.
+        """
         try:
             old = json.loads(self.record_file().read_text(encoding="utf-8"))
-            known = old["artefacts"] if old["runs"] == runs else {}
-            return {
-                name: each
-                for name, each in known.items()
-                if all((self._folder() / file).is_file() for file in each["files"])
-            }
+            if old["runs"] == sorted(self._runs or ()):
+                there = {
+                    name: each
+                    for name, each in old["artefacts"].items()
+                    if all((self._folder() / file).is_file() for file in each["files"])
+                }
+                return {"artefacts": there, "claims": [dict(row) for row in old["claims"]]}
         except (OSError, ValueError, TypeError, KeyError):  # none, or none that can be read
-            return {}
+            pass
+        return {"artefacts": {}, "claims": []}

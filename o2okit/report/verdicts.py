@@ -1,4 +1,5 @@
-"""The rules by which a result is judged, fixed in code before anything is run.
+"""The rules by which a result is judged, fixed in code. Those that changed after a result had been seen are
+named in the CHANGELOG.
 
 A cell compares our scores with one printed number, a claim compares two of our own results. Both
 rest on a 95 % bootstrap interval over seeds (``o2okit.report.statistics``), so one seed decides

@@ -1,7 +1,7 @@
 """Runs, cohorts, the run store."""
 
 from o2okit.training.spec import RunSpec
-from o2okit.training.store import RunStore, StoreError
+from o2okit.training.store import MissingAgentError, RunStore, StoreError
 from o2okit.training.train import Run, train
 
-__all__ = ["Run", "RunSpec", "RunStore", "StoreError", "train"]
+__all__ = ["MissingAgentError", "Run", "RunSpec", "RunStore", "StoreError", "train"]

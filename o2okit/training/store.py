@@ -47,6 +47,10 @@ class StoreError(UserError):
     """The store can't be written or read."""
 
 
+class MissingAgentError(StoreError):
+    """A finished run is here without what it learnt: it came from an archive without agents."""
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes beside, flushes to the disk, renames: a reader sees the old file or the new one.
 

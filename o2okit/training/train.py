@@ -29,7 +29,7 @@ from o2okit.tasks import task as find_task
 from o2okit.training.cohort import Cohort
 from o2okit.training.progress import Progress
 from o2okit.training.spec import RunSpec
-from o2okit.training.store import RESULT, TABLES, RunFolder, RunStore, StoreError, write_json
+from o2okit.training.store import RESULT, TABLES, MissingAgentError, RunFolder, RunStore, write_json
 from o2okit.training.threads import Threads
 
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints at least: what a killed process can lose
@@ -360,7 +360,7 @@ def _save(
 def _load(folder: RunFolder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     loaded = folder.load_tensors(name)
     if loaded is None:
-        raise StoreError(
+        raise MissingAgentError(
             f"{folder.path / name}.safetensors is missing although the run is finished. If it came from an "
             f"archive, that is how it came. Delete the folder {folder.path} to train the run again."
         )

@@ -18,6 +18,7 @@ from o2okit.papers.gde import long, n_step
 from o2okit.papers.grid import Amounts
 from o2okit.report.statistics import bootstrap_interval, iqm
 from o2okit.report.tables import scores as scores_table
+from o2okit.training import MissingAgentError
 from o2okit.training.obtain import why_not
 
 
@@ -213,6 +214,35 @@ def test_verdicts_of_another_kernel_leave_what_was_drawn_in_the_record(study, fo
     record = json.loads((figures / "tiny.json").read_text())
     (figures / "tiny.json").write_text(json.dumps(record | {"runs": ["others"]}))
     assert kernel() == [], "drawn from other runs"
+
+
+def test_what_needs_agents_that_an_archive_left_out_stays_as_it_was(study, folder, monkeypatch):
+    figures = folder / "figures" / "gde"
+
+    def kernel():
+        fresh = type(study)(profile="laptop", device="cpu").run()
+        figure = fresh.figure("seeds")
+        verdicts = fresh.claims().set_index("claim_id")["verdict"]
+        return figure, verdicts, [path.name for path in fresh.files()]
+
+    def without_agents(self, artefact):
+        raise MissingAgentError("the checkpoint is missing")
+
+    (figures / "tiny.json").unlink(missing_ok=True)
+    _, judged, files = kernel()
+    drawn = (figures / "seeds.png").read_bytes()
+    monkeypatch.setattr(type(study), "_draw", without_agents)
+    monkeypatch.setattr(type(study), "total", lambda *_: np.array([]))
+    figure, again, still = kernel()
+    assert "not drawn anew: the checkpoint is missing" in figure.axes[0].texts[0].get_text()
+    assert (figures / "seeds.png").read_bytes() == drawn
+    assert again.equals(judged)
+    assert still == files
+    (figures / "tiny.json").unlink()
+    _, again, still = kernel()
+    assert again["gde-05"] == "not run" != judged["gde-05"]
+    assert (figures / "seeds.png").read_bytes() != drawn
+    assert still == files
 
 
 # --- tasks and sources ----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import numpy as np
 from o2okit.papers import histories
 from o2okit.papers.grid import Entry, GridStudy, Panel
 from o2okit.papers.qcse import entries as e
+from o2okit.training import MissingAgentError
 
 SCRATCH, FROZEN = (
     e.on("awac", f"AWAC + QCSE, {name}", "", "qcse", cond_net=kind)
@@ -55,11 +56,13 @@ class PretrainedQStudy(GridStudy):
     statistics = e.STATISTICS
 
     def log_radius(self, task: str, entry: Entry) -> np.ndarray:
-        """Mean log ρ of each seed's states at the end ``[seeds]``."""
+        """Mean log ρ of each seed's states at the end ``[seeds]``; empty where an archive left them out."""
         runs = [self.result(self.spec(task, entry, seed)) for seed in self.seeds]
-        return np.array(
-            [histories.state_entropies(run)["mean_log_radius"].iloc[-1] for run in runs]
-        )
+        try:
+            entropies = [histories.state_entropies(run) for run in runs]
+        except MissingAgentError:
+            return np.array([])
+        return np.array([each["mean_log_radius"].iloc[-1] for each in entropies])
 
     def _judge(self) -> list[dict[str, Any]]:
         higher = [(e.AWAC_QCSE, ">", e.AWAC)]

@@ -34,6 +34,7 @@ from o2okit.papers.grid import GridStudy, Panel
 from o2okit.papers.qcse import entries as e
 from o2okit.report import bonus
 from o2okit.streams import generator
+from o2okit.training import MissingAgentError
 
 SIZE, RECENT = 128, 5_000  # of the reference set; the last own transitions that it is drawn from
 K = (1, 2, 3, 5, 10, 15, 20, 25, 35, 50, 65, 85, 100, 110)
@@ -140,14 +141,21 @@ class BonusStudy(GridStudy):
         return draw(frame, title), frame
 
     def explore(self) -> Any:
-        """Sliders and switches on the first task's recorded transitions. Raises ``UserError``."""
+        """Sliders and switches on the first task's recorded transitions; ``None`` without agents.
+
+        Raises ``UserError``.
+        """
         try:
             import ipywidgets as widgets
         except ModuleNotFoundError as error:
             raise UserError(
                 "the controls need ipywidgets. Install the extra: pip install 'o2okit[notebook]'."
             ) from error
-        records = {f"seed {seed}": record for seed, record in self.recorded.items()}
+        try:
+            records = {f"seed {seed}": record for seed, record in self.recorded.items()}
+        except MissingAgentError as why:
+            print(f"{self.key}: nothing to explore: {why}")
+            return None
         most = min(record.q.shape[1] for record in records.values()) - 1
 
         def show(seed: str, k: int, by_size: bool, q_norm: bool, code: bool) -> None:

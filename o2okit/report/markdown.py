@@ -100,7 +100,7 @@ def _pictures(paper: str, files: list[str]) -> list[str]:
 
 
 def _origin(record: Mapping[str, Any]) -> str:
-    data, env, trained = record["dataset"], record["environment"], record["trained"]
+    data, env, trained = record["dataset"], record["environment"], record.get("trained", {})
 
     def listed(before: str, name: str) -> str:
         return (

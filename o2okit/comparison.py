@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from o2okit.data import kit, sources
 from o2okit.data.sources import Place
 from o2okit.data.statistics import describe
-from o2okit.errors import UserError
+from o2okit.errors import UserError, whole
 from o2okit.profiles import check_profile, default_profile
 from o2okit.report import artefacts, datasets
 from o2okit.tasks import TASKS
@@ -101,9 +101,7 @@ def compare_datasets(
         UserError: a value is wrong, a file is damaged, or a kit dataset is there with another seed.
     """
     profile = check_profile(profile or default_profile())
-    rows = kit.ROWS[profile] if rows is None else rows
-    if rows < 2:
-        raise UserError(f"rows needs to be at least 2, the rows of one transition; got {rows}.")
+    rows = whole("rows", kit.ROWS[profile] if rows is None else rows, 2)
     found: list[dict[str, Any]] = []
     made: dict[str, Mapping[str, Any]] = {}
     for name, task in TASKS.items():

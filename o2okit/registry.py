@@ -20,9 +20,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from o2okit import source
+from o2okit import hyper, source
 from o2okit.backbones import BACKBONES, Agent
-from o2okit.errors import UserError, unknown, whole
+from o2okit.data import REPLAYS
+from o2okit.errors import UserError, known, unknown, whole
 from o2okit.methods import METHODS, Naive
 
 NAME = re.compile(r"[a-z0-9][a-z0-9+_-]*")  # it is part of files' names
@@ -59,6 +60,8 @@ def register(name: str, cls: type) -> type:
         raise UserError(f"{cls.__name__} is the kit's. Derive a class of your own from it.")
     _check_hyperparameters(cls)
     _check_names(cls)
+    if cls.replay is not None:
+        known(f"{cls.__name__}.replay", cls.replay, REPLAYS)
     if issubclass(cls, Naive):
         _check_backbones(cls)
         if not isinstance(cls.n_step, property):  # which Cohort looks at
@@ -94,20 +97,21 @@ def _check_hyperparameters(cls: type) -> None:
             f"{kind.__qualname__}.{plain[0]} must say whether runs of a cohort may differ in it: "
             f"`{plain[0]}: float = per_run(1.0, symbol, source)`, or static or choice, from o2okit.hyper."
         )
+    hyper.complete(kind, {})  # a default that is out of its own range
 
 
 def _check_names(cls: type) -> None:
     """That what changes something has the name and the arguments that it is called by."""
     base = next(each for each in cls.__mro__ if not source.is_own(each))  # one of the kit's
-    known = {name: getattr(base, name) for name in dir(base) if not name.startswith("_")}
+    theirs = {name: getattr(base, name) for name in dir(base) if not name.startswith("_")}
     for own in filter(source.is_own, cls.__mro__):
         if "__init__" in vars(own):
             _check_arguments(own, "__init__", base.__init__)
         for name in vars(own):
-            if inspect.isroutine(known.get(name)):
-                _check_arguments(own, name, known[name])
-            elif name not in known and not name.startswith("_"):
-                _check_name(own, name, known)
+            if inspect.isroutine(theirs.get(name)):
+                _check_arguments(own, name, theirs[name])
+            elif name not in theirs and not name.startswith("_"):
+                _check_name(own, name, theirs)
 
 
 def _check_name(own: type, name: str, known: Iterable[str]) -> None:

@@ -97,6 +97,11 @@ def test_a_backbone_has_the_methods_and_settings_of_what_it_derives_from():
     assert settings("mine", maze, None)["beta"] == 10.0
 
 
+@dataclass(frozen=True)
+class Outside:
+    weight: float = per_run(-1.0, "w", "mine")
+
+
 def _method(**members):
     return type("Odd", (Naive,), {"__module__": __name__, **members})
 
@@ -131,6 +136,8 @@ def _method(**members):
         ),
         ("mine", _method(n_step=0), r"Odd\.n_step must be a whole number >= 1; got 0"),
         ("mine", _method(n_step=lambda self: 3), r"Odd\.n_step must be a whole number"),
+        ("mine", _method(replay="onlin"), r"unknown Odd\.replay 'onlin'. Did you mean 'online'"),
+        ("mine", _method(Hyperparameters=Outside), r"Outside\.weight must lie in \[0"),
         ("mine", _method(backbones="iql"), "backbones must be a tuple of names; got 'iql'"),
         ("mine", _method(backbones=("iqll",)), "Did you mean 'iql'"),
         ("mine", type("Bare", (Agent,), {"Hyperparameters": Good}), "no learn, act, greedy"),

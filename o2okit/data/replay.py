@@ -216,8 +216,8 @@ class Replay:
         """How many of ``n`` drawn rows are the run's own: at least, at most.
 
         Where that is certain they are the last. ``mixed`` leaves it to chance: six standard deviations about
-        the mean, which one draw in a thousand million exceeds, and one in a hundred thousand where less than
-        one drawn row is expected to be the run's own.
+        the mean. More of them are drawn in one minibatch of a hundred thousand at most, where less than one
+        is expected of four in ten thousand; these have no bonus then.
         """
         if self.kind == "mixed":
             share = self.online / max(len(self), 1)

@@ -15,6 +15,7 @@ Numbered departures from the paper (specs/gde.md 2, "ours"):
        2,500 and 2,000 steps, and about half of the steps carry updates, not a third. A tenth of each
        would score the teacher on less than one episode.
     5. w/o exploit (``exploit=False``): π_e goes on in the targets of those critics that need a policy.
+    6. Nothing ever learns while a stage scores: the specification's option ``eval_updates`` is not built.
 """
 
 from __future__ import annotations

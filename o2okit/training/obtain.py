@@ -9,7 +9,7 @@ import numpy as np
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from o2okit.data import Dataset, hdf5, kit, sources
-from o2okit.errors import UserError
+from o2okit.errors import UserError, whole
 from o2okit.streams import generator
 from o2okit.tasks import Task
 from o2okit.tasks import task as find_task
@@ -91,10 +91,9 @@ def build_kit(task: str, rows: int, *, seed: int = 0, switches: Collection[str] 
             never taken for the task's.
 
     Raises:
-        UserError: it can't be built, or is there with another seed; the seed is negative, a switch unknown.
+        UserError: it can't be built, or is there with another seed; a number is wrong, a switch unknown.
     """
-    if seed < 0:
-        raise UserError(f"a seed must be 0 or more; got {seed}.")
+    seed, rows = whole("a seed", seed, 0), whole("rows", rows, 2)
     kit.plan(task, switches)
     path = sources.kit_file(task, rows, switches)
     if not _ready(task, path, switches):

@@ -48,7 +48,7 @@ class RunSpec:
         capacity: online transitions that are kept, the newest; 0 keeps all.
         start: the run whose agent this one continues with, optimiser included. Its backbone may also be
             one that derives from this one's: ``cql`` goes on as ``sac`` with SAC's losses.
-        learning_starts: online steps before the first update.
+        learning_starts: online steps before the one with the first update.
         updates_per_step: updates per environment step.
         update_every: environment steps per update, where updates are rarer than steps.
         eval_every: steps between evaluations; there is one at step 0 and one at the end.

@@ -111,7 +111,7 @@ def test_one_process_builds_a_file_and_the_others_wait(tmp_path, monkeypatch, ca
     ("arguments", "message"),
     [
         (["data", "build", "hopper-random-v2", "--rows", "1"], "at least 2"),
-        (["data", "build", "hopper-random-v2", "--seed", "-1"], "0 or more; got -1"),
+        (["data", "build", "hopper-random-v2", "--seed", "-1"], "whole number >= 0; got -1"),
         (["data", "build", "hopper-random-v2", "--switch", "stay"], "unknown switch"),
         (["data", "build", "hopper"], "hopper"),
         (["data", "build", "walker2d-medium-v2"], "no behaviour policies for 'walker2d'"),

@@ -423,7 +423,8 @@ def test_several_backbones_in_one_result(tmp_path):
     assert (summary["phase"] == "offline").all()
     alone = o2okit.pretrain(TASK, "td3+bc", seeds=2, profile="smoke", hyper=SMALL).summary()
     assert alone["score"][0] == summary.loc["td3+bc", "score"]
-    mean = normalised_score(TASK, episode_returns(result.dataset).mean())
+    assert result.dataset.provenance["unfinished"]
+    mean = normalised_score(TASK, episode_returns(result.dataset)[:-1].mean())
     assert summary["data"].tolist() == pytest.approx([mean, mean])
     labels = [text.get_text() for text in result.plot().get_legend().get_texts()]
     assert labels == ["bc", "td3+bc", "data"]

@@ -128,7 +128,7 @@ def trained_with(runs: Iterable[Run]) -> dict[str, list[str]]:
         name: sorted({str(each.get(name)) for each in where})
         for name in ("commit", "device", "bfloat16")
     }
-    found["torch"] = sorted({each["packages"]["torch"] for each in where})
+    found["torch"] = sorted({str(each.get("packages", {}).get("torch")) for each in where})
     return {**found, "mixed_starts": mixed_starts(runs)}
 
 

@@ -195,6 +195,7 @@ def test_a_dataset_says_where_it_comes_from(tmp_path, write, example, tiny):
         "note": "n",
         "reader": "qlearning_dataset, faithful",
         "rows": 12,
+        "unfinished": False,
     }
 
 

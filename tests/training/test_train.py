@@ -450,11 +450,12 @@ def test_a_clock_goes_on_from_earlier_sessions(monkeypatch):
 def test_what_a_run_starts_from_is_a_part_of_what_it_was_trained_with(tmp_path, monkeypatch):
     store, (spec,) = RunStore(tmp_path), specs(seeds=(0,), steps=100)
     for one, commit in ((spec.start, "offline"), (spec, "online")):
-        where = {"commit": commit, "device": "cpu"}
+        where = {"commit": commit, "device": "cpu", "packages": {"torch": f"2 {commit}"}}
         monkeypatch.setattr(training, "environment", lambda device, where=where: where)
         (run,) = train([one], store=store, device="cpu")
     assert [each["commit"] for each in run.environments()] == ["offline", "online"]
     everything = {"commit": ["offline", "online"], "device": ["cpu"], "bfloat16": ["None"]}
+    everything["torch"] = ["2 offline", "2 online"]
     assert training.trained_with([run]) == {**everything, "mixed_starts": []}
     shutil.rmtree(store.folder(spec.start).path)
     assert training.trained_with([run])["commit"] == ["online"], "what is gone is not asked"

@@ -27,8 +27,8 @@ from o2okit.profiles import check_profile, default_profile
 from o2okit.report import artefacts, datasets
 from o2okit.tasks import TASKS
 from o2okit.training.obtain import build_kit
+from o2okit.training.run import environment
 from o2okit.training.store import write_atomically
-from o2okit.training.train import environment
 
 NAME = "datasets"  # of the files
 

@@ -24,7 +24,7 @@ from o2okit.report.verdicts import claim_verdict
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
 from o2okit.training import Run, RunSpec
-from o2okit.training.train import trained_with
+from o2okit.training.run import trained_with
 
 REGRET = "regret"
 GOAL = "goal"  # the outcome that is a success

@@ -20,7 +20,8 @@ from o2okit.papers import parameters as p
 from o2okit.papers import values
 from o2okit.report import artefacts, panels, verdicts
 from o2okit.training import MissingAgentError, Run, RunSpec, RunStore, train
-from o2okit.training.train import environment, mixed_starts, resolve_device, trained_with
+from o2okit.training.run import environment, mixed_starts, trained_with
+from o2okit.training.train import resolve_device
 
 NOT_RUN = str(verdicts.ClaimOutcome.NOT_RUN)
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from o2okit.errors import UserError, unknown
 from o2okit.profiles import check_profile
@@ -269,12 +270,17 @@ def dependence_verdict(
     if len(table) < 2:
         raise UserError("a dependence needs at least two settings; got one.")
 
-    def spread(tables: np.ndarray) -> np.ndarray:
-        return np.ptp(tables.mean(axis=-1), axis=-1)
+    def spread(*settings: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.ptp(np.mean(settings, axis=axis if axis < 0 else axis + 1), axis=0)
 
-    found, rng = spread(table), np.random.default_rng(seed)
-    shuffled = rng.permuted(np.broadcast_to(table, (permutations, *table.shape)), axis=1)
-    share = float((spread(shuffled) >= found - 1e-9).mean())  # the same sum in another order
+    found, share = spread(*table), 1.0  # of one seed every shuffle has the same spread
+    if table.shape[1] > 1:
+        share = stats.permutation_test(
+            *(table, spread),
+            **{"permutation_type": "samples", "alternative": "greater"},
+            n_resamples=permutations,
+            rng=np.random.default_rng(seed),
+        ).pvalue
     supported = found > margin and share < 1 - level
     why = (
         f"best and worst mean of {len(table)} settings over {table.shape[1]} seeds are {_number(found)} "

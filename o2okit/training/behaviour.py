@@ -33,9 +33,9 @@ from o2okit.data.statistics import published
 from o2okit.errors import UserError, unknown
 from o2okit.revision import commit
 from o2okit.tasks import task
+from o2okit.training.run import Run
 from o2okit.training.spec import RunSpec
 from o2okit.training.store import RunFolder, RunStore
-from o2okit.training.train import Run
 
 EPISODES = 20  # that score a snapshot
 MANY = 100  # other ones, that confirm it

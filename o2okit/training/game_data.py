@@ -26,8 +26,8 @@ from o2okit.streams import Streams
 from o2okit.tasks import Key, Task
 from o2okit.tasks import task as find_task
 from o2okit.training.progress import Progress
+from o2okit.training.run import Run
 from o2okit.training.spec import RunSpec
-from o2okit.training.train import Run
 
 CHECKPOINTS = 5
 EPSILON = 0.05

@@ -20,6 +20,7 @@ from o2okit.data.maze import scripted
 from o2okit.errors import UserError
 from o2okit.training import RunSpec, RunStore, StoreError, train
 from o2okit.training.cohort import Cohort
+from o2okit.training.run import mixed_starts, trained_with
 from o2okit.training.status import summary
 from o2okit.training.store import write_atomically, write_json
 
@@ -456,9 +457,9 @@ def test_what_a_run_starts_from_is_a_part_of_what_it_was_trained_with(tmp_path, 
     assert [each["commit"] for each in run.environments()] == ["offline", "online"]
     everything = {"commit": ["offline", "online"], "device": ["cpu"], "bfloat16": ["None"]}
     everything["torch"] = ["2 offline", "2 online"]
-    assert training.trained_with([run]) == {**everything, "mixed_starts": []}
+    assert trained_with([run]) == {**everything, "mixed_starts": []}
     shutil.rmtree(store.folder(spec.start).path)
-    assert training.trained_with([run])["commit"] == ["online"], "what is gone is not asked"
+    assert trained_with([run])["commit"] == ["online"], "what is gone is not asked"
 
 
 def test_runs_that_start_from_an_agent_and_from_one_trained_anew_are_told_apart(tmp_path):
@@ -471,13 +472,13 @@ def test_runs_that_start_from_an_agent_and_from_one_trained_anew_are_told_apart(
     folder.save_tensors("checkpoint", {**tensors, name: tensors[name] * (1 + 1e-6)}, **header)
     second = train(every[1], store=store, device="cpu")
     third = train(every[2], store=store, device="cpu")
-    assert training.mixed_starts([*first, *second]) == [every[0][0].start.id], "seed 0's alone"
-    assert training.mixed_starts([*second, *third]) == []
-    assert training.trained_with([*first, *third])["mixed_starts"] == [every[0][0].start.id]
+    assert mixed_starts([*first, *second]) == [every[0][0].start.id], "seed 0's alone"
+    assert mixed_starts([*second, *third]) == []
+    assert trained_with([*first, *third])["mixed_starts"] == [every[0][0].start.id]
     file = first[0].folder.path / "environment.json"
     silent = {k: v for k, v in first[0].folder.environment().items() if k != "start"}
     write_json(file, silent)
-    assert training.mixed_starts([*first, *second]) == [], "a record of earlier versions"
+    assert mixed_starts([*first, *second]) == [], "a record of earlier versions"
 
 
 def test_what_a_resumed_run_started_from_stays(tmp_path):

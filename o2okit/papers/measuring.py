@@ -66,13 +66,10 @@ class Measuring:
             same_data = self.datasets[task].source == "d4rl" and self.profile == "paper"
             comparable = same_data and task not in panel.unlike and not panel.hours
             for entry in self.entries_of(artefact, task):
-                ours = (
-                    self.hours(task, entry)
-                    if panel.hours
-                    else self.scores(task, entry, panel.statistic)
-                )
                 if panel.hours:  # all seeds share a measurement, whose noise nothing here tells
-                    ours = ours[:1]
+                    ours = self.hours(task, entry)[:1]
+                else:
+                    ours = self.scores(task, entry, panel.statistic)
                 interval = bootstrap_interval(ours)
                 value, std = published(
                     self.paper, panel.printed or artefact, task, entry, hours=panel.hours

@@ -191,6 +191,12 @@ class Study(ABC):
         verdict = verdicts.claim_verdict(lhs, rhs, claim.direction, profile=self.profile, **options)
         return self.row(claim_id, claim.statement, verdict)
 
+    def not_observed(self, claim_id: str, why: str) -> dict[str, Any]:
+        """The row of a published claim about something that did not occur in our runs."""
+        outcome = verdicts.ClaimOutcome.NOT_OBSERVED
+        verdict = verdicts.ClaimVerdict(outcome, None, None, why)
+        return self.row(claim_id, values.claim(claim_id).statement, verdict)
+
     def judge_own(
         self, number: int, statement: str, lhs: Any, direction: str, rhs: Any, **options: Any
     ) -> dict[str, Any]:

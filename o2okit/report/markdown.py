@@ -103,9 +103,8 @@ def _origin(record: Mapping[str, Any]) -> str:
     data, env, trained = record["dataset"], record["environment"], record.get("trained", {})
 
     def listed(before: str, name: str) -> str:
-        return (
-            f" {before} {', '.join(trained[name])}" if trained.get(name) else ""
-        )  # older ones lack some
+        found = ", ".join(trained.get(name, ()))  # older records lack some
+        return found and f" {before} {found}"
 
     hashes = data["sha256"]  # of a grid one per dataset
     hashes = list(hashes.values()) if isinstance(hashes, Mapping) else [hashes]

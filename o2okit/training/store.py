@@ -179,10 +179,7 @@ class RunFolder:
         file = self.path / name
         try:
             return parse(file.read_bytes())
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # pandas' parser errors, and bytes that are no text, too
+        except (OSError, ValueError) as error:  # pandas' errors, and bytes that are no text, too
             raise StoreError(
                 f"{file} is damaged ({error}). Delete the folder {self.path} to train this run afresh."
             ) from error

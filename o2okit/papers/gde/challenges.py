@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from o2okit.papers import histories, values
+from o2okit.papers import histories
 from o2okit.papers.divergence import exceeds, q_limit
 from o2okit.papers.gde import entries as e
 from o2okit.papers.grid import Entry, GridStudy, Panel
-from o2okit.report.verdicts import MARGIN_POINTS, ClaimOutcome, ClaimVerdict
+from o2okit.report.verdicts import MARGIN_POINTS
 
 HALFCHEETAH, WALKER = "halfcheetah-medium-v2", "walker2d-medium-v2"
 
@@ -120,8 +120,7 @@ class ChallengesStudy(GridStudy):
                     start.append(self.curve(task, e.AWAC, seed)["score"].iloc[0] + MARGIN_POINTS)
         if run and not end and self.profile != "smoke":
             why = f"the mean Q of none of {run} seeds leaves the limit of 5 r_max / (1 - γ)"
-            verdict = ClaimVerdict(ClaimOutcome.NOT_OBSERVED, None, None, why)
-            return self.row("gde-39", values.claim("gde-39").statement, verdict)
+            return self.not_observed("gde-39", why)
         row = self.judge("gde-39", end, start, paired=True)
         counted = f"{len(end)} of {run} seeds diverged; end against start + {MARGIN_POINTS:g}: "
         return row | {"reason": counted + row["reason"]} if run else row

@@ -10,10 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from o2okit.papers import values
 from o2okit.papers.gde import entries as e
 from o2okit.papers.grid import GridStudy, Panel
-from o2okit.report.verdicts import ClaimOutcome, ClaimVerdict
 
 MAZES = e.ANTMAZE[2:]  # medium and large
 CRASH = ("antmaze-large-play-v0",)
@@ -75,6 +73,5 @@ class ExplorationStudy(GridStudy):
                     half.append(score.iloc[0] / 2)
         if run and not best and self.profile != "smoke":
             why = f"none of {run} offline agents scores above zero, so that none can fall"
-            verdict = ClaimVerdict(ClaimOutcome.NOT_OBSERVED, None, None, why)
-            return self.row("gde-40", values.claim("gde-40").statement, verdict)
+            return self.not_observed("gde-40", why)
         return self.judge("gde-40", best, half, paired=True)

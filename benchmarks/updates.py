@@ -1,12 +1,12 @@
 """Milliseconds per update of each backbone: batch 256, 17 observations, 6 actions, the networks of each
 backbone's defaults (2x256; AWAC and, for the comparison, CQL 3x256).
 
-    python benchmarks/updates.py [--json] [--threads 1 2] [--runs 1 5] [--seconds 3] [--device cuda]
+    python benchmarks/updates.py [--json] [--threads 1 2] [--runs 1 5] [--seconds 3] [--device cuda] [--eager]
 
 The baseline is ``plain.py``: the same update as single-run PyTorch code is commonly written, in the same
 process, in turns with ours. ``products`` is what one run's update needs at least: its matrix products, of the
-same shapes, with nothing between them. Only the ratios mean anything on another machine. On a GPU there are
-``graph``, the same updates recorded once and replayed (``O2OKIT_CUDA_GRAPH``), and no ``products``.
+same shapes, with nothing between them; on a GPU they are not timed. Only the ratios mean anything on another
+machine. Our updates are recorded once and replayed, as in training; ``--eager`` times them as they are, too.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def minibatch(runs: int, rows: int = 256) -> Batch:
     return Batch(obs, action, reward, next_obs, torch.zeros(runs, rows), returns)
 
 
-def ours(name: str, runs: int, graph: bool = False) -> Callable[[], None]:
+def ours(name: str, runs: int, eager: bool = False) -> Callable[[], None]:
     """An update with its random numbers and its preparation of the minibatch."""
     device, cls, seeds = torch.get_default_device(), BACKBONES[name], tuple(range(runs))
     hyper = complete(cls.Hyperparameters, SETTINGS.get(name, {}))
     batch = minibatch(runs, hyper["batch_size"])
     agent, streams = cls(TASK, [hyper] * runs, seeds, device), Streams(seeds, "offline", device)
-    learn = CapturedUpdate(agent) if graph else agent.update
+    learn = agent.update if eager else CapturedUpdate(agent)
 
     def update() -> None:
         learn(agent.prepare(batch), streams.at(agent.updates))
@@ -92,7 +92,7 @@ def like(x: Any) -> Any:
 
 def products(name: str) -> Callable[[], None]:
     """The matrix products of one run's update and nothing else."""
-    update = ours(name, 1)
+    update = ours(name, 1, eager=True)
     update()
     with Products() as noted:
         for _ in range(PERIOD):
@@ -127,6 +127,9 @@ def milliseconds(update: Callable[[], None], seconds: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--eager", action="store_true", help="time updates without a recording, too"
+    )
     parser.add_argument("--threads", type=int, nargs="+", help="default: 1 2; on a GPU 1")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 5])
@@ -142,8 +145,8 @@ def main() -> None:
         torch.set_num_threads(threads)
         for name in args.backbones:
             updates = {f"R={runs}": ours(name, runs) for runs in args.runs}
-            if gpu:
-                updates |= {f"graph R={runs}": ours(name, runs, graph=True) for runs in args.runs}
+            if args.eager:
+                updates |= {f"eager R={runs}": ours(name, runs, eager=True) for runs in args.runs}
             if name in PLAIN:
                 updates["plain"] = plain(name)
             if 1 in args.runs and not gpu:

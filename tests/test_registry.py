@@ -382,7 +382,7 @@ def test_what_is_here_keeps_its_plain_version():
         assert not is_own(cls)
 
 
-# --- on a GPU -------------------------------------------------------------------------------------
+# --- recorded --------------------------------------------------------------------------------------
 def test_an_update_of_ones_own_is_not_recorded_unasked():
     class Loss(Naive):
         def critic_loss(self, batch, target, own):
@@ -391,10 +391,12 @@ def test_an_update_of_ones_own_is_not_recorded_unasked():
     class Own(TD3BC):
         pass
 
-    assert capture.compared(TD3BC, Mine)
-    assert capture.compared(TD3BC, METHODS["gde"])
-    assert not capture.compared(TD3BC, Loss)
-    assert not capture.compared(TD3BC, type("Later", (Loss,), {}))
-    assert not capture.compared(Own, Naive)
-    assert not capture.compared(BACKBONES["dqn"], Naive)
+    assert capture.compared(TD3BC, Mine, "cuda")
+    assert capture.compared(TD3BC, METHODS["gde"], "cuda")
+    assert not capture.compared(TD3BC, Loss, "cuda")
+    assert not capture.compared(TD3BC, type("Later", (Loss,), {}), "cuda")
+    assert not capture.compared(Own, Naive, "cuda")
+    assert not capture.compared(BACKBONES["dqn"], Naive, "cuda")
+    assert capture.compared(BACKBONES["dqn"], Naive, "cpu")
+    assert not capture.compared(Own, Naive, "cpu")
     assert dataclasses.is_dataclass(Good)

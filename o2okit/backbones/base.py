@@ -63,8 +63,8 @@ class Changes:
     """What a fine-tuning method may change within an update; by default nothing.
 
     ``own`` computes what the backbone has in that place. ``Agent.asks`` names the places that it has.
-    On a GPU an update is recorded once and replayed (``o2okit.training.capture``): what changes from one to
-    the next has to be in tensors that are changed in place, not in Python's numbers or branches.
+    An update is recorded once and replayed (``o2okit.training.capture``): what changes from one to the next
+    has to be in tensors that are changed in place, not in Python's numbers or branches.
 
     Attributes:
         draws: the random numbers of the update under way.
@@ -111,7 +111,7 @@ class Agent(Saved):
     # What of its update a method may change.
     asks: ClassVar[tuple[str, ...]] = ("target", "critic_loss", "actor_loss")
     imitates: ClassVar[bool] = False  # learns from actions alone, whatever they earn
-    acts_by: ClassVar[tuple[str, ...]] = ("greedy",)  # functions of tensors: recorded on a GPU
+    acts_by: ClassVar[tuple[str, ...]] = ("greedy",)  # functions of tensors: recorded
     discrete: ClassVar[bool] = False  # for tasks whose observations and actions are indices
     saved_kinds = (Stacked, Adam, Normaliser)
 

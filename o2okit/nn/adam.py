@@ -88,8 +88,13 @@ class Adam:
             self._lr = value
 
     def make_capturable(self) -> None:
-        """Lets a CUDA graph record its steps: the learning rate is read from the GPU's memory."""
-        self._lr = torch.tensor(float(self._lr), device=self.flats[0].device)
+        """Lets its steps be recorded: the learning rate is read from memory.
+
+        On a CPU it keeps all of its digits; the kernel for GPUs wants float32.
+        """
+        place = self.flats[0]
+        kind = torch.float32 if place.is_cuda else torch.float64
+        self._lr = torch.tensor(float(self._lr), dtype=kind, device=place.device)
 
     def reset(self) -> None:
         """As before the first step."""

@@ -1,22 +1,20 @@
-"""Updates and actions recorded once as CUDA graphs and replayed: on a GPU their many small kernels cost ten
-times as much to launch as to run.
+"""Updates and actions that are recorded once and replayed (``o2okit.training.recording``).
 
-``O2OKIT_CUDA_GRAPH=0`` turns it off. Recorded and eager updates were found equal on an H100, for every
-backbone and, of those for continuous actions, every pair with a method (``tests/training/test_capture.py``,
-which needs a GPU). Fine-tuning of discrete ones was not compared, nor were backbones of one's own and methods
-that change the update itself: there it is off unless the flag is 1.
+``O2OKIT_RECORD=0`` turns it off. Recorded and eager updates are tested to be equal, bit by bit on a CPU, for
+every backbone and every pair with a method (``tests/training/test_capture.py``); on an H100, but for the
+fine-tuning of discrete ones, which is not recorded on a GPU. Backbones of one's own and methods that change
+the update itself were compared by nobody: there it is off unless the flag is 1.
 
 The recorded work reads and writes fixed memory, so observations, the minibatch and the random numbers are
 copied into tensors that stay. What ``Agent.schedule`` changes, it changes before the replay; where
-``Agent.branch`` answers differently there is a graph for each answer. What is done the first times is not
-recorded: it makes what is made once (the moments of Adam, the libraries' workspaces).
+``Agent.branch`` answers differently there is a recording for each answer.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,30 +24,28 @@ from o2okit.data import Batch
 from o2okit.errors import UserError
 from o2okit.source import is_own
 from o2okit.streams import Draws
-
-FLAG = "O2OKIT_CUDA_GRAPH"
-EAGER = 3  # times that work is done before it is recorded
-T = TypeVar("T")
+from o2okit.training.recording import FLAG, Recorder
 
 
-def compared(agent: type[Agent], method: type[Changes]) -> bool:
-    """Whether the recorded updates of an agent and a method are known to be the eager ones.
+def compared(agent: type[Agent], method: type[Changes], device: torch.device | str) -> bool:
+    """Whether the recorded updates of an agent and a method are known to be the eager ones on ``device``.
 
     A method of one's own that leaves the update itself alone (it changes rewards, acting, what is drawn) is.
     """
     hooks = (getattr(method, hook) for hook in HOOKS)
-    return not agent.discrete and not is_own(agent) and not any(map(is_own, hooks))
+    seen = not agent.discrete or torch.device(device).type == "cpu"
+    return seen and not is_own(agent) and not any(map(is_own, hooks))
 
 
-def wanted(device: torch.device | str, compared: bool = True) -> bool:
-    """Whether the work of an agent on ``device`` is to be captured, ``compared`` with eager work or not.
+def wanted(compared: bool = True) -> bool:
+    """Whether the work of an agent is to be recorded, ``compared`` with eager work or not.
 
     Raises ``UserError`` for other values of the flag than 0 and 1.
     """
     value = os.environ.get(FLAG, "1" if compared else "0")
     if value not in ("0", "1"):
         raise UserError(f"{FLAG} must be 0 or 1; got {value!r}.")
-    return value == "1" and torch.device(device).type == "cuda"
+    return value == "1"
 
 
 class FixedDraws:
@@ -83,55 +79,11 @@ class FixedDraws:
         return self._fixed[key]
 
 
-class Recorder:
-    """Does work that reads and writes fixed memory: some times as it is, then recorded, then replayed.
-
-    Args:
-        device: a GPU.
-    """
-
-    def __init__(self, device: torch.device | str) -> None:
-        self.stream = torch.cuda.Stream(device)
-        self._done: dict[Hashable, int] = {}
-        self.graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
-
-    def __call__(self, branch: Hashable, work: Callable[[], T]) -> T:
-        """What ``work`` returns; the next call overwrites it. Equal ``branch``: the same work."""
-        done = self._done.get(branch, 0)
-        if done < EAGER:
-            self._done[branch] = done + 1
-            return self._eager(work)
-        if branch not in self.graphs:
-            graph = torch.cuda.CUDAGraph()
-            try:
-                with torch.cuda.graph(graph, stream=self.stream):  # nothing runs yet
-                    result = work()
-            except RuntimeError as error:
-                raise UserError(
-                    f"this work can't be recorded as a CUDA graph ({error}). A backbone or a method of your "
-                    "own may read numbers from the GPU or decide by them in an update; use tensors that "
-                    f"stay, or set {FLAG}=0."
-                ) from error
-            self.graphs[branch] = graph, result
-        graph, result = self.graphs[branch]
-        graph.replay()
-        return result
-
-    def _eager(self, work: Callable[[], T]) -> T:
-        """On a stream of its own, as what precedes a capture must be."""
-        current = torch.cuda.current_stream(self.stream.device)
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            result = work()
-        current.wait_stream(self.stream)
-        return result
-
-
 class CapturedUpdate:
     """Takes the place of ``agent.update``; call it with minibatches of one shape.
 
     Args:
-        agent: on a GPU.
+        agent: of any device; its optimisers take their learning rate from a tensor from now on.
     """
 
     def __init__(self, agent: Agent) -> None:
@@ -165,7 +117,7 @@ class CapturedActions:
 
     Args:
         function: what it does depends on its arguments alone, and on parameters that are changed in place.
-        device: a GPU.
+        device: of the tensors.
     """
 
     def __init__(self, function: Callable[..., Tensor], device: torch.device | str) -> None:

@@ -38,7 +38,7 @@ class Cohort:
         self.task, self.online = spec.task_seen, spec.phase == "online"
         self.agent = BACKBONES[spec.backbone](self.task, [s.hyper for s in specs], seeds, device)
         method = METHODS[spec.method]
-        recorded = wanted(device, compared(type(self.agent), method))
+        recorded = wanted(compared(type(self.agent), method, device))
         self.update = capture(self.agent) if recorded else self.agent.update
         self.method = method(self.agent, [s.method_hyper for s in specs], seeds)
         self.agent.method = self.method

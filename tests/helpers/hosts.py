@@ -27,12 +27,15 @@ SHORT = {
     **{name: {"start": 10} for name in ("const", "qcse", "rnd-bonus", "se", "vcse")},
     "bp-iql": {"epochs": 2, "prior_hidden": (8, 8), "mixing_hidden": (8, 8), "prior_batch": 64},
 }
-PAIRS = [
-    (backbone, name)
-    for name, method in METHODS.items()
-    for backbone, cls in BACKBONES.items()
-    if not cls.discrete and method.fits(backbone)
-]
+PAIRS, DISCRETE = (
+    [
+        (backbone, name)
+        for name, method in METHODS.items()
+        for backbone, cls in BACKBONES.items()
+        if cls.discrete == discrete and method.fits(backbone)
+    ]
+    for discrete in (False, True)
+)
 
 
 def make(name, backbone="iql", prepare=True, **hyper):

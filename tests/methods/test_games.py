@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from recorded import recorded_equals_eager
 
 from o2okit.backbones.settings import settings
 from o2okit.data import Dataset
@@ -102,6 +103,14 @@ def test_a_run_is_its_seed_alone_among_others_and_resumed(method, data, tmp_path
     for key in theirs:
         if not key.startswith("replay/frames"):
             assert torch.equal(end[key][0].nan_to_num(), theirs[key][1].nan_to_num()), key
+
+
+@pytest.mark.parametrize("method", ["naive", "gde-discrete"])
+def test_recorded_updates_of_images_equal_eager_ones(method, data, monkeypatch):
+    fine_tuning = [dataclasses.replace(spec, start=None) for spec in specs(method, data)]
+    recorded_equals_eager(fine_tuning, "cpu", monkeypatch, STEPS)
+    offline = [spec.start for spec in specs(method, data)]
+    recorded_equals_eager(offline, "cpu", monkeypatch, 8)
 
 
 def test_rewards_are_learnt_clipped_and_evaluated_in_full(data):

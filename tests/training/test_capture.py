@@ -1,20 +1,22 @@
-"""What a CUDA graph asks of an update, checked without a GPU; with one, the graph itself."""
+"""Recorded updates and actions against eager ones; what a CUDA graph asks of them, checked without a GPU."""
 
 import pytest
 import torch
-from hosts import PAIRS, fine_tuning, hopper_data
+from hosts import DISCRETE, PAIRS, fine_tuning, hopper_data
+from recorded import assert_same, recorded_equals_eager
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from o2okit.backbones import BACKBONES, Agent
 from o2okit.data import Batch
+from o2okit.data.maze import scripted
 from o2okit.errors import UserError
 from o2okit.hyper import complete
 from o2okit.nn import Adam
 from o2okit.nn.stacked import Stacked
 from o2okit.streams import Streams
 from o2okit.tasks import task
-from o2okit.training import capture
-from o2okit.training.cohort import Cohort
+from o2okit.training import RunSpec, capture
+from o2okit.training.recording import EAGER
 
 TASK, MAZE = task("hopper"), task("toy-maze")
 SEEDS, B = (3, 8), 16
@@ -96,7 +98,7 @@ def test_updates_of_one_branch_do_the_same_work_in_place_and_never_wait(name):
         with Record() as record:
             agent.learn(memory, draws)
         agent.updates += 1
-        if step < 2 * capture.EAGER:
+        if step < 2 * EAGER:
             continue
         assert memory_of(agent) == places
         assert len(record.names) > 10
@@ -106,14 +108,15 @@ def test_updates_of_one_branch_do_the_same_work_in_place_and_never_wait(name):
 
 
 def test_the_flag(monkeypatch):
-    assert capture.wanted("cuda")
-    assert not capture.wanted("cpu")
-    assert not capture.wanted("cuda", compared=False)
+    assert capture.wanted()
+    assert not capture.wanted(compared=False)
+    monkeypatch.setenv(capture.FLAG, "1")
+    assert capture.wanted(compared=False)
     monkeypatch.setenv(capture.FLAG, "0")
-    assert not capture.wanted("cuda")
+    assert not capture.wanted()
     monkeypatch.setenv(capture.FLAG, "yes")
     with pytest.raises(UserError, match="must be 0 or 1; got 'yes'"):
-        capture.wanted("cuda")
+        capture.wanted()
 
 
 def test_a_capturable_optimiser_reads_its_rate_from_memory():
@@ -126,101 +129,65 @@ def test_a_capturable_optimiser_reads_its_rate_from_memory():
     assert agent.actor_adam.lr == pytest.approx(agent.hyper.actor_lr / 2)
 
 
-class Eager:
-    """A recorder without a GPU."""
-
-    def __init__(self, device):
-        self.branches = []
-
-    def __call__(self, branch, work):
-        self.branches.append(branch)
-        return work()
-
-
-def test_an_agent_acts_by_recorded_work_on_fixed_memory(monkeypatch):
-    monkeypatch.setattr(capture, "Recorder", Eager)
+def test_an_agent_acts_by_recorded_work_on_fixed_memory():
     plain, agent = make("sac"), make("sac")
     capture.capture(agent)
     other, streams = agent.policy.copy(), Streams(SEEDS, "online")
     for part in other.parts:
         part.flat.mul_(2)
     plain.updates = agent.updates = 1
-    for step in range(3):
+    for step in range(EAGER + 2):
         obs = minibatch("sac", step).obs
         few, draws = obs[:, 0].clone(), streams.at(step)
         for policy in (None, other):
             assert torch.equal(agent.act(few, draws, policy), plain.act(few, draws, policy))
         for rows in (obs, obs[:, :3]):
             assert torch.equal(agent.greedy(rows), plain.greedy(rows))
-    assert len(set(agent.sampled.recorder.branches)) == 2  # policies
-    assert len(set(agent.greedy.recorder.branches)) == 2  # shapes
+    assert len(agent.sampled.recorder.recorded) == 2  # policies
+    assert len(agent.greedy.recorder.recorded) == 2  # shapes
 
 
-def test_work_that_cannot_be_recorded_says_what_to_do(monkeypatch):
-    class Nothing:
-        def __init__(self, *arguments, **named):
-            pass
-
-        def __enter__(self):
-            pass
-
-        def __exit__(self, *error):
-            pass
-
-    for name in ("Stream", "CUDAGraph", "graph"):
-        monkeypatch.setattr(torch.cuda, name, Nothing)
-    recorder = capture.Recorder("cuda")
-    monkeypatch.setattr(recorder, "_eager", lambda work: "eager")
-
-    def fails():
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    assert [recorder("branch", fails) for _ in range(capture.EAGER)] == ["eager"] * capture.EAGER
-    with pytest.raises(
-        UserError, match=r"not permitted.*tensors that stay, or set O2OKIT_CUDA_GRAPH=0"
-    ):
-        recorder("branch", fails)
-    assert not recorder.graphs
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    ),
+]
 
 
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-def assert_close(eager, recorded):
-    """Networks, targets, optimisers: all that an agent or a cohort holds."""
-    assert eager.keys() == recorded.keys()
-    for key, value in eager.items():
-        assert torch.allclose(value, recorded[key], rtol=1e-4, atol=1e-6, equal_nan=True), key
-
-
-@GPU
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", BACKBONES)
-def test_captured_updates_equal_eager_ones_on_a_gpu(name):
-    eager, recorded = make(name, "cuda"), make(name, "cuda")
-    update, streams = capture.CapturedUpdate(recorded), Streams(SEEDS, "offline", "cuda")
+def test_recorded_updates_equal_eager_ones(name, device):
+    eager, recorded = make(name, device), make(name, device)
+    update, streams = capture.CapturedUpdate(recorded), Streams(SEEDS, "offline", device)
     for step in range(20):
-        eager.update(minibatch(name, step, "cuda"), streams.at(step))
-        metrics = update(minibatch(name, step, "cuda"), streams.at(step))
-    assert update.recorder.graphs
+        expected = eager.update(minibatch(name, step, device), streams.at(step))
+        metrics = update(minibatch(name, step, device), streams.at(step))
+        assert_same(expected, metrics, device)
+    assert len(update.recorder.recorded) == (2 if name in ("td3", "td3+bc") else 1)
     assert all(value.isfinite().all() for value in metrics.values())
-    assert_close(eager.state(), recorded.state())
+    assert_same(eager.state(), recorded.state(), device)
 
 
-@GPU
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("backbone", "method"), PAIRS)
-def test_captured_fine_tuning_equals_eager_fine_tuning_on_a_gpu(backbone, method, monkeypatch):
-    """The method's part of an update is recorded, too, and so is acting."""
-    states, rows = {}, {}
-    for flag in ("0", "1"):
-        monkeypatch.setenv(capture.FLAG, flag)
-        cohort = Cohort(fine_tuning(backbone, method, hopper_data()), "cuda")
-        cohort.begin()
-        while cohort.step < 30:
-            cohort.advance()
-        states[flag] = cohort.state()
-        cohort.evaluate()
-        rows[flag] = [row["evaluations"][0]["return"] for row in cohort.rows]
-        assert isinstance(cohort.update, capture.CapturedUpdate) == (flag == "1")
-    assert cohort.update.recorder.graphs
-    assert_close(states["0"], states["1"])
-    assert rows["1"] == pytest.approx(rows["0"], rel=1e-2)
+def test_recorded_fine_tuning_equals_eager_fine_tuning(backbone, method, device, monkeypatch):
+    recorded_equals_eager(fine_tuning(backbone, method, hopper_data()), device, monkeypatch)
+
+
+@pytest.mark.parametrize(("backbone", "method"), DISCRETE)
+def test_recorded_fine_tuning_of_discrete_agents_equals_eager_fine_tuning(
+    backbone, method, monkeypatch
+):
+    short = {"fine_tune_steps": 10, "scoring_steps": 5} if method == "gde-discrete" else {}
+    specs = [
+        RunSpec(
+            *("toy-maze", backbone, "online", 40, seed),
+            method=method,
+            method_hyper=short,
+            dataset=scripted(transitions=500),
+            replay="mixed",
+        )
+        for seed in SEEDS
+    ]
+    recorded_equals_eager(specs, "cpu", monkeypatch)

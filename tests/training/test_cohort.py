@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from hosts import DISCRETE
 
-from o2okit.backbones import BACKBONES
 from o2okit.data.maze import scripted
 from o2okit.methods import METHODS
 from o2okit.streams import BLOCK, Streams
@@ -48,15 +48,7 @@ def same(a: Cohort, run_a: int, b: Cohort, run_b: int) -> bool:
     return all((left[key][run_a] == right[key][run_b]).all() for key in left)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "method"),
-    [
-        (backbone, name)
-        for name, method in METHODS.items()
-        for backbone, cls in BACKBONES.items()
-        if cls.discrete and method.fits(backbone)
-    ],
-)
+@pytest.mark.parametrize(("backbone", "method"), DISCRETE)
 def test_every_algorithm_from_scratch_is_the_same_alone_and_among_others(backbone, method):
     """Online only, with a warm-up, and past the first block of random numbers."""
     specs = [

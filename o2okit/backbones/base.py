@@ -72,6 +72,14 @@ class Changes:
 
     draws: Draws
 
+    def branch(self) -> Hashable:
+        """As ``Agent.branch``: which course the next update takes, as far as the method decides."""
+        return None
+
+    def shape(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The rewards ``[R, B]`` that the update learns from, and metrics ``[R]``; every backbone asks."""
+        return batch.reward, {}
+
     def target(self, batch: Batch, own: Callable[[], Tensor]) -> Tensor:
         """The critics' bootstrap target ``[R, B]``."""
         return own()
@@ -154,9 +162,14 @@ class Agent(Saved):
     def update(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One gradient step for every run; returns metrics ``[R]``."""
         self.schedule()
-        metrics = self.learn(batch, draws)
+        metrics = self.work(batch, draws)
         self.updates += 1
         return metrics
+
+    def work(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """What is recorded of an update: ``learn``, from the rewards that the method gives."""
+        reward, metrics = self.method.shape(batch)
+        return metrics | self.learn(batch._replace(reward=reward), draws)
 
     def schedule(self) -> None:
         """Before each update: what depends on the number of updates alone, such as learning rates."""

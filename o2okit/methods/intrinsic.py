@@ -6,7 +6,7 @@ bonus, so that a bonus always comes from the agent as it is (specs/qcse.md 2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,6 +68,10 @@ class Intrinsic(Naive):
     def attach(self, replay: Replay) -> None:
         """As ``Naive.attach``; with ``reuse`` each own row has its last bonus."""
         self.replay = replay
+        shape = (self.runs, self.agent.hyper.batch_size)
+        # Which rows the minibatch is, in a tensor that stays: a recorded update reads it.
+        self.places = torch.zeros(shape, dtype=torch.long, device=self.device)
+        self.asked: Tensor | None = None
         if self.hyper.reuse:
             self.last = torch.zeros(self.runs, replay.capacity, device=self.device)
             self.saved_tensors = ("last",)
@@ -79,7 +83,8 @@ class Intrinsic(Naive):
 
     def sample(self, replay: Replay) -> Batch:
         """As ``Naive.sample``; remembers which rows they are."""
-        self.places = replay.places(self.draws.uniform("minibatch", self.agent.hyper.batch_size))
+        u = self.draws.uniform("minibatch", self.agent.hyper.batch_size)
+        self.places.copy_(replay.places(u))
         return replay.take(self.places)
 
     # --- the bonus --------------------------------------------------------------------------------
@@ -97,18 +102,36 @@ class Intrinsic(Naive):
         """λ ``[R]``."""
         return self.hyper.weight
 
-    @torch.no_grad()
     def reward(self, batch: Batch) -> Tensor:
-        """The reward of the update, ``[R, B]``."""
+        """The reward ``[R, B]`` as it was earned; what the update needs to know is found out here.
+
+        Where the work changes from one minibatch to the next and so can't be recorded, the bonus is added.
+        """
         self.task_reward, self.log = batch.reward, {}
         self.started = self.replay.online >= self.hyper.start
-        if not self.started:
+        if self.started:
+            self.find_queries()
+        self.due = self.agent.updates % self.hyper.every == 0
+        if not self.started or not (self.due or self.hyper.reuse) or self.steady:
             return batch.reward
-        self.find_queries()
-        due = self.agent.updates % self.hyper.every == 0
-        if not due and not self.hyper.reuse:
-            return batch.reward
-        if due:
+        reward, self.log = self.with_bonus(batch)
+        return reward
+
+    def branch(self) -> Hashable:
+        """As ``Changes.branch``."""
+        return self.started and self.steady and (self.due, self.noting)
+
+    def shape(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """As ``Changes.shape``: with the bonus, where ``reward`` has not added it."""
+        if self.started and self.steady and (self.due or self.hyper.reuse):
+            return self.with_bonus(batch)
+        return batch.reward, {}
+
+    @torch.no_grad()
+    def with_bonus(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The reward ``[R, B]`` with the bonus, and the metrics."""
+        self.noted: dict[str, Tensor] = {}
+        if self.due:
             bonus = torch.where(self.asked, self.strength(batch), 0.0)
             self.note("bonus", bonus)
             if self.hyper.reuse:
@@ -116,7 +139,20 @@ class Intrinsic(Naive):
         else:
             kept = self.last.gather(1, self.replay.own_index(self.of_queries(self.places)))
             bonus = torch.where(self.asked, kept, 0.0)
-        return self.add(batch.reward, self.weights()[:, None] * bonus)
+        return self.add(batch.reward, self.weights()[:, None] * bonus), self.noted
+
+    @property
+    def steady(self) -> bool:
+        """Whether each update does the same work on tensors of the same shapes; asked on a CPU alone.
+
+        On a GPU nobody compared bonuses that are recorded with the update.
+        """
+        on_cpu = torch.device(self.device).type == "cpu"
+        return on_cpu and self.queries is None and not self.beside()
+
+    def beside(self) -> int:
+        """How many rows are drawn beside the queries."""
+        return 0
 
     def find_queries(self) -> None:
         """Which rows of the minibatch may be the run's own, ``[R, Q]``, and which of these are (``asked``).
@@ -127,7 +163,8 @@ class Intrinsic(Naive):
         least, most = self.replay.own_rows(size)
         self.queries, self.first = None, size - most
         if least == most:
-            self.asked = torch.ones(self.runs, most, dtype=torch.bool, device=self.device)
+            if self.asked is None or self.asked.shape[1] != most:
+                self.asked = torch.ones(self.runs, most, dtype=torch.bool, device=self.device)
             return
         own = self.places >= self.replay.offline
         order = own.to(torch.int8).argsort(dim=1, descending=True, stable=True)
@@ -167,7 +204,7 @@ class Intrinsic(Naive):
         if not self.noting:
             return
         mean, std = moments(values, self.asked)
-        self.log[f"{name}_mean"], self.log[f"{name}_std"] = mean[:, 0], std[:, 0]
+        self.noted[f"{name}_mean"], self.noted[f"{name}_std"] = mean[:, 0], std[:, 0]
 
     def extra_updates(self, batch: Batch) -> dict[str, Tensor]:
         """No step of its own; the metrics."""
@@ -175,7 +212,7 @@ class Intrinsic(Naive):
 
     # --- the reference set ------------------------------------------------------------------------
     def rows(self, batch: Batch, size: int, only_drawn: bool = False) -> Rows:
-        """The queries, and so many own rows drawn beside them that there are ``size``.
+        """The queries, and own rows drawn beside them (``beside``) until there are ``size``.
 
         A row counts once, however often it was drawn.
 
@@ -184,8 +221,7 @@ class Intrinsic(Naive):
             size: M; where there are more queries, they are the set.
             only_drawn: the set is ``size`` drawn rows, and the queries do not count among them.
         """
-        least, _ = self.replay.own_rows(self.places.shape[1])
-        more = size if only_drawn else max(size - least, 0)
+        more = self.beside()
         places, obs, action = map(self.of_queries, (self.places, batch.obs, batch.action))
         present = torch.zeros_like(self.asked) if only_drawn else self.asked
         if more:

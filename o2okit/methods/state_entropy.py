@@ -55,6 +55,13 @@ class SE(Intrinsic):
         """As ``Intrinsic.weights``."""
         return self.weight
 
+    def beside(self) -> int:
+        """As ``Intrinsic.beside``."""
+        least, _ = self.replay.own_rows(self.places.shape[1])
+        return self.hyper.size - (
+            0 if self.hyper.reference == "buffer" else min(least, self.hyper.size)
+        )
+
     def look(self, batch: Batch) -> Rows:
         """The reference set, the queries first."""
         return self.rows(batch, self.hyper.size, only_drawn=self.hyper.reference == "buffer")

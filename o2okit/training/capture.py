@@ -7,7 +7,7 @@ the update itself were compared by nobody: there it is off unless the flag is 1.
 
 The recorded work reads and writes fixed memory, so observations, the minibatch and the random numbers are
 copied into tensors that stay. What ``Agent.schedule`` changes, it changes before the replay; where
-``Agent.branch`` answers differently there is a recording for each answer.
+``branch`` of agent or method answers differently there is a recording for each answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def compared(agent: type[Agent], method: type[Changes], device: torch.device | s
 
     A method of one's own that leaves the update itself alone (it changes rewards, acting, what is drawn) is.
     """
-    hooks = (getattr(method, hook) for hook in HOOKS)
+    hooks = (getattr(method, hook) for hook in ("shape", *HOOKS))
     seen = not agent.discrete or torch.device(device).type == "cpu"
     return seen and not is_own(agent) and not any(map(is_own, hooks))
 
@@ -98,7 +98,8 @@ class CapturedUpdate:
         agent = self.agent
         self._load(batch, draws)
         agent.schedule()
-        metrics = self.recorder(agent.branch(), lambda: agent.learn(self.batch, self.draws))
+        branch = agent.branch(), agent.method.branch()
+        metrics = self.recorder(branch, lambda: agent.work(self.batch, self.draws))
         agent.updates += 1
         return metrics
 

@@ -4,14 +4,16 @@ import hosts
 import numpy as np
 import pytest
 import torch
+from recorded import assert_same
 from scipy.special import digamma
 
 from o2okit.errors import UserError
-from o2okit.methods import METHODS
+from o2okit.methods import METHODS, intrinsic
 from o2okit.methods.qcse import VCSE_CODE
 from o2okit.tasks import task
 from o2okit.training import RunSpec
 from o2okit.training.cohort import Cohort
+from o2okit.training.recording import FLAG
 
 START, STEPS, M = 20, 60, 12
 
@@ -54,11 +56,17 @@ def cohort(
     return made
 
 
+def rewards(method, batch):
+    """What an update learns from."""
+    reward, _ = method.shape(batch._replace(reward=method.reward(batch)))
+    return reward
+
+
 def draw(made: Cohort):
     """The next minibatch as the losses see it, and its rewards with the bonus."""
     made.method.draws = made.streams.at(made.step)
     batch = made.agent.prepare(made.method.sample(made.replay))
-    return batch, made.method.reward(batch)
+    return batch, rewards(made.method, batch)
 
 
 def by_hand(made: Cohort, batch, k: int, run: int, lam: float = 1.0) -> dict[int, float]:
@@ -345,7 +353,7 @@ def test_rnd_pays_own_rows_for_what_its_predictor_has_not_learnt(data):
         obs = batch.next_obs[:, half:].clamp(-5, 5)
         error = (predictor(obs) - frozen(obs)).square().sum(-1).detach().numpy()
         seen.append(error)
-        added = (made.method.reward(batch) - batch.reward).numpy()
+        added = (rewards(made.method, batch) - batch.reward).numpy()
         assert (added[:, :half] == 0).all()
         for run in range(2):
             spread = np.concatenate([each[run] for each in seen]).std()
@@ -425,6 +433,54 @@ def test_choices_that_there_are_not_are_refused(method, choice, message):
 
 
 # --- the form with an autoencoder -----------------------------------------------------------------
+# --- recorded with the update ---------------------------------------------------------------------
+@pytest.mark.parametrize("backbone", ["td3+bc", "cql", "sac"])
+@pytest.mark.parametrize(
+    ("method", "replay", "switches"),
+    [
+        ("qcse", "half", {}),
+        ("qcse", "online", {"every": 3}),
+        ("qcse", "half", {"every": 3, "reuse": True}),
+        ("qcse", "half", {"cond_net": "extrinsic", "joint": False}),
+        ("vcse", "half", {}),
+        ("se", "half", {"s_norm": "zscore"}),
+        ("const", "half", {}),
+        ("rnd-bonus", "half", {"hidden": (8, 8)}),
+        ("vae-bonus", "online", {"hidden": (8, 8), "latent": 4, "samples": 3}),
+    ],
+)
+def test_a_recorded_bonus_is_the_same(data, backbone, method, replay, switches, monkeypatch):
+    monkeypatch.setattr(intrinsic, "NOTED", 4)
+    if method in ("qcse", "vcse", "se"):
+        switches = {"size": hosts.B // 2, **switches}
+    seen = {}
+    for flag in ("0", "1"):
+        monkeypatch.setenv(FLAG, flag)
+        made = cohort(data, method, backbone, replay, steps=STEPS, **switches)
+        assert made.method.steady
+        for _ in range(3):
+            made.advance()
+        seen[flag] = {**made.state(), **made._metrics}
+    branches = {branch for _, branch in made.update.recorder.recorded}
+    assert branches >= {(True, True), (True, False)} or "every" in switches
+    assert_same(seen["0"], seen["1"], "cpu")
+
+
+@pytest.mark.parametrize(
+    ("replay", "switches"),
+    [("mixed", {}), ("half", {}), ("online", {"size": 4, "reference": "buffer"})],
+)
+def test_a_bonus_for_which_rows_are_drawn_beside_the_minibatch_is_not_recorded(
+    data, replay, switches
+):
+    made = cohort(data, replay=replay, **switches)
+    made.advance()
+    assert not made.method.steady
+    assert made.update.recorder.recorded
+    assert made.method.branch() is False
+    assert "bonus_mean" in made._metrics
+
+
 SMALL_VAE = {"hidden": (32, 32), "latent": 3}
 
 

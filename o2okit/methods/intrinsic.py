@@ -232,6 +232,9 @@ class Intrinsic(Naive):
             fits = torch.arange(more, device=self.device) < room
             places, present = torch.cat([places, drawn], 1), torch.cat([present, fits], 1)
         same = places[:, :, None] == places[:, None]
-        present = present & ~(same.tril(-1) & present[:, None]).any(-1)  # not one drawn earlier
+        earlier = torch.ones(same.shape[1:], dtype=torch.bool, device=self.device).tril(-1)
+        if not self.steady:  # or all are present
+            earlier = earlier & present[:, None]
+        present = present & ~(same & earlier).any(-1)
         hidden = same[:, : self.asked.shape[1]] | ~present[:, None]
         return Rows(obs, action, present, hidden)

@@ -40,17 +40,6 @@ class Neighbours(NamedTuple):
         return (self.conditions == self.radius[..., None]).any(-1)
 
 
-# An operation of PyTorch's, so that it is recorded with the others.
-LIBRARY = torch.library.Library("o2okit", "DEF")
-LIBRARY.define("sort_rows(Tensor(a!) x) -> ()")
-
-
-@torch.library.impl(LIBRARY, "sort_rows", "CPU")
-def _sort_rows(x: Tensor) -> None:
-    """In place; NumPy sorts a whole row, vectorised, in a third of the time of ``topk``."""
-    x.numpy().sort(axis=-1)
-
-
 def state_distances(queries: Tensor, reference: Tensor) -> Tensor:
     """Euclidean distances ``[R, Q, M]`` of ``[R, Q, d]`` and ``[R, M, d]``; of copies exactly 0."""
     return torch.cdist(queries, reference, compute_mode="donot_use_mm_for_euclid_dist")
@@ -81,6 +70,17 @@ def _smallest(distances: Tensor, most: int) -> Tensor:
         torch.ops.o2okit.sort_rows(rows)
         return rows[..., :most]
     return distances.topk(min(most, distances.shape[-1]), dim=-1, largest=False).values
+
+
+# An operation of PyTorch's, so that it is recorded with the others.
+LIBRARY = torch.library.Library("o2okit", "DEF")
+LIBRARY.define("sort_rows(Tensor(a!) x) -> ()")
+
+
+@torch.library.impl(LIBRARY, "sort_rows", "CPU")
+def _sort_rows(x: Tensor) -> None:
+    """In place; NumPy sorts a whole row, vectorised, in a third of the time of ``topk``."""
+    x.numpy().sort(axis=-1)
 
 
 def neighbours(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,11 @@ VARIES = {
 MASKS = (torch.bool, torch.uint8)
 COPIES = (torch.ops.aten.clone.default, torch.ops.aten._to_copy.default)
 EMPTY = ("aten::empty", "aten::new_empty")  # give memory and write nothing
+# What they make depends on the shape alone of what they are given.
+BY_SHAPE = {
+    f"aten::{name}"
+    for name in ("ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full")
+}
 T = TypeVar("T")
 
 
@@ -120,7 +125,7 @@ class Calls:
         """(what replays it, its result); the work is done."""
         with _Notes() as notes:
             result = work()
-        calls = notes.calls
+        calls = notes.calls(result)
 
         @torch.no_grad()
         def replay() -> None:
@@ -130,12 +135,35 @@ class Calls:
         return replay, result
 
 
+class _Call(NamedTuple):
+    """What does an operation again; the memory that it depends on, and that it alone writes to."""
+
+    again: Callable[[], Any]
+    reads: set[int]
+    makes: set[int]
+
+
 class _Notes(TorchDispatchMode):
-    """Notes what does the same as the operations that are called under it; autograd's are among them."""
+    """Notes the operations that are called under it; autograd's are among them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[Callable[[], Any]] = []
+        self._calls: list[_Call] = []
+        self._changed: set[int] = set()  # memory that an operation changes in place
+
+    def calls(self, result: Any) -> list[Callable[[], Any]]:
+        """What has to be done again for ``result``.
+
+        What is made of nothing else than constants stays as it is, unless somebody may change it.
+        """
+        changed = self._changed | set(map(_memory, _tensors(result)))
+        calls, constant = [], set()
+        for call in self._calls:
+            if call.makes and call.reads <= constant and changed.isdisjoint(call.makes):
+                constant |= call.makes
+            else:
+                calls.append(call.again)
+        return calls
 
     def __torch_dispatch__(
         self, operation: OpOverload, types: Any, args: tuple = (), kwargs: Any = None
@@ -145,17 +173,19 @@ class _Notes(TorchDispatchMode):
         if _varies(operation, given):
             raise refused(f"{operation.name()} is among its operations")
         result = operation(*args, **kwargs)
-        known = {_memory(x) for x in given}
-        new = [_memory(x) not in known for x in _tensors(result)]
+        results, reads = _tensors(result), set(map(_memory, given))
+        new = [_memory(x) not in reads for x in results]
+        makes = set(map(_memory, results)) - reads
         # Memory alone is kept: with autograd's graph the tensors would hold all of it.
-        args, kwargs, results = tree_map_only(
-            Tensor, Tensor.detach, (args, kwargs, _tensors(result))
-        )
-        if not any(new):
-            if operation._schema.is_mutable:
-                self.calls.append(partial(operation, *args, **kwargs))
-        elif not operation.name().startswith(EMPTY):
-            self.calls.append(_writing(operation, args, kwargs, results, new))
+        args, kwargs, results = tree_map_only(Tensor, Tensor.detach, (args, kwargs, results))
+        name, in_place = operation.name(), operation._schema.is_mutable
+        if in_place:
+            self._changed |= reads
+        if makes and not name.startswith(EMPTY):
+            again = _writing(operation, args, kwargs, results, new)
+            self._calls.append(_Call(again, set() if name in BY_SHAPE else reads, makes))
+        elif in_place:
+            self._calls.append(_Call(partial(operation, *args, **kwargs), reads, makes))
         return result
 
 

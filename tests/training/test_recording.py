@@ -29,6 +29,8 @@ WORK = {
     "several results": lambda x: x.sort(dim=1),
     "out": lambda x: torch.mul(x, x, out=torch.empty(3, 4)),
     "list": lambda x: torch.split_with_sizes_copy(x, [1, 3], dim=1),
+    "constants": lambda x: (torch.ones(3, 4).tril() + 1) * x + torch.arange(4),
+    "a constant that is written to": lambda x: torch.ones(3, 4).tril().add_(x),
     "index": lambda x: x[(x[:, 0] > 0).long()],
     "choice": lambda x: torch.where(x > 0, x, 0.0).amax(1),
     "norm": lambda x: torch.nn.functional.layer_norm(x, (4,)),
@@ -68,6 +70,14 @@ def test_autograd_and_changes_in_place_are_replayed_and_the_work_is_not_called_a
     assert torch.equal(weight, other)
     assert len(set(losses)) == EAGER + 5
     assert len(calls) == EAGER + 1
+
+
+def test_a_result_that_is_changed_afterwards_is_made_again():
+    recorder = Recorder("cpu")
+    for _ in range(EAGER + 3):
+        found = recorder(None, lambda: torch.ones(2) + 1)
+        assert found.tolist() == [2, 2]
+        found.add_(1)
 
 
 def test_there_is_a_recording_for_each_branch():

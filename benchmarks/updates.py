@@ -4,9 +4,10 @@ backbone's defaults (2x256; AWAC and, for the comparison, CQL 3x256).
     python benchmarks/updates.py [--json] [--threads 1 2] [--runs 1 5] [--seconds 3] [--device cuda] [--eager]
 
 The baseline is ``plain.py``: the same update as single-run PyTorch code is commonly written, in the same
-process, in turns with ours. ``products`` is what one run's update needs at least: its matrix products, of the
-same shapes, with nothing between them; on a GPU they are not timed. Only the ratios mean anything on another
-machine. Our updates are recorded once and replayed, as in training; ``--eager`` times them as they are, too.
+process. ``products`` is what one run's update needs at least: its matrix products, of the same shapes, with
+nothing between them; on a GPU they are not timed. Medians over rounds, in each of which all are timed in
+turns; only the ratios, medians of the rounds' own, mean anything on another machine. Our updates are recorded
+once and replayed, as in training; ``--eager`` times them as they are, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import torch
@@ -33,8 +35,8 @@ from o2okit.training.train import resolve_device
 TASK = task("halfcheetah")
 THREE = {"hidden": (256,) * 3, "critic_hidden": (256,) * 3}
 SETTINGS = {"cql": THREE, "cal-ql": THREE}
-ROUNDS = 3
-EACH = 4  # updates between two looks at the clock
+ROUNDS = 9
+WARM_UP = 10  # updates; the first ones are not recorded
 PERIOD = 2  # updates after which TD3's begin anew
 
 
@@ -114,13 +116,11 @@ def now() -> float:
 
 
 def milliseconds(update: Callable[[], None], seconds: float) -> float:
-    for _ in range(EACH):
-        update()
     began, count = now(), 0
     while now() - began < seconds:
-        for _ in range(EACH):
+        for _ in range(PERIOD):
             update()
-        count += EACH
+        count += PERIOD
     return 1e3 * (now() - began) / count
 
 
@@ -151,19 +151,28 @@ def main() -> None:
                 updates["plain"] = plain(name)
             if 1 in args.runs and not gpu:
                 updates["products"] = products(name)
-            best = dict.fromkeys(updates, float("inf"))
-            for _ in range(ROUNDS):  # in turns: what disturbs the machine disturbs all of them
-                for label, update in updates.items():
-                    best[label] = min(best[label], milliseconds(update, args.seconds / ROUNDS))
-            rows.append({"threads": threads, "backbone": name, **best})
+            for update in updates.values():
+                for _ in range(WARM_UP):
+                    update()
+            rounds = [  # in turns: what disturbs the machine disturbs all of them
+                {
+                    label: milliseconds(each, args.seconds / ROUNDS)
+                    for label, each in updates.items()
+                }
+                for _ in range(ROUNDS)
+            ]
+            ms = {label: median(each[label] for each in rounds) for label in updates}
+            gains = {
+                label: median(
+                    each["plain"] * int(label.split("=")[1]) / each[label] for each in rounds
+                )
+                for label in updates
+                if "plain" in updates and "R=" in label
+            }
+            rows.append({"threads": threads, "backbone": name, **ms, "gains": gains})
             if not args.json:
-                text = "  ".join(f"{label} {ms:7.2f} ms" for label, ms in best.items())
-                if "plain" in best:
-                    text += "  " + "  ".join(
-                        f"{best['plain'] * int(label.split('=')[1]) / ms:.2f}x at {label}"
-                        for label, ms in best.items()
-                        if "R=" in label
-                    )
+                text = "  ".join(f"{label} {value:7.2f} ms" for label, value in ms.items())
+                text += "".join(f"  {gain:.2f}x at {label}" for label, gain in gains.items())
                 where = torch.cuda.get_device_name() if gpu else f"{threads} threads"
                 print(f"{where}  {name:7s} {text}", flush=True)
     if args.json:

@@ -393,6 +393,8 @@ def test_an_update_of_ones_own_is_not_recorded_unasked():
 
     assert capture.compared(TD3BC, Mine, "cuda")
     assert capture.compared(TD3BC, METHODS["gde"], "cuda")
+    for name in ("gde", "qcse"):  # what they change may call what a derived class overrides
+        assert not capture.compared(TD3BC, type("Derived", (METHODS[name],), {}), "cpu")
     assert not capture.compared(TD3BC, Loss, "cuda")
     assert not capture.compared(TD3BC, type("Later", (Loss,), {}), "cuda")
     assert not capture.compared(Own, Naive, "cuda")

@@ -95,7 +95,7 @@ class Intrinsic(Naive):
         return torch.tanh(raw) if self.hyper.squash else raw
 
     def bonus(self, batch: Batch) -> Tensor:
-        """B ``[R, Q]`` of the queries; further metrics go to ``self.log``."""
+        """B ``[R, Q]`` of the queries."""
         raise TypeError(f"{type(self).__name__} defines no bonus")
 
     def weights(self) -> Tensor:
@@ -143,9 +143,9 @@ class Intrinsic(Naive):
 
     @property
     def steady(self) -> bool:
-        """Whether each update does the same work on tensors of the same shapes; asked on a CPU alone.
+        """Whether each update does the same work on tensors of the same shapes: the bonus is part of it.
 
-        On a GPU nobody compared bonuses that are recorded with the update.
+        On a GPU it is not: nobody compared bonuses that are recorded with those that are not.
         """
         on_cpu = torch.device(self.device).type == "cpu"
         return on_cpu and self.queries is None and not self.beside()

@@ -12,6 +12,7 @@ copied into tensors that stay. What ``Agent.schedule`` changes, it changes befor
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -30,11 +31,13 @@ from o2okit.training.recording import FLAG, Recorder
 def compared(agent: type[Agent], method: type[Changes], device: torch.device | str) -> bool:
     """Whether the recorded updates of an agent and a method are known to be the eager ones on ``device``.
 
-    A method of one's own that leaves the update itself alone (it changes rewards, acting, what is drawn) is.
+    Those of one's own are not, but for a method that leaves the update itself alone (it changes rewards,
+    acting, what is drawn): a change that it inherits may call what it overrides.
     """
-    hooks = (getattr(method, hook) for hook in ("shape", *HOOKS))
     seen = not agent.discrete or torch.device(device).type == "cpu"
-    return seen and not is_own(agent) and not any(map(is_own, hooks))
+    hooks = ("shape", *HOOKS)
+    plain = all(getattr(method, hook) is getattr(Changes, hook) for hook in hooks)
+    return seen and not is_own(agent) and (plain or not is_own(method))
 
 
 def wanted(compared: bool = True) -> bool:
@@ -82,6 +85,8 @@ class FixedDraws:
 class CapturedUpdate:
     """Takes the place of ``agent.update``; call it with minibatches of one shape.
 
+    Where the agent is given another network, optimiser or hyper-parameters, the update is recorded anew.
+
     Args:
         agent: of any device; its optimisers take their learning rate from a tensor from now on.
     """
@@ -89,13 +94,21 @@ class CapturedUpdate:
     def __init__(self, agent: Agent) -> None:
         self.agent, self.draws = agent, FixedDraws()
         self.batch: Batch | None = None
-        self.recorder = Recorder(agent.device)
-        for adam in agent.optimisers():
+        self._begin()
+
+    def _begin(self) -> None:
+        self.held, self.recorder = self._holds(), Recorder(self.agent.device)
+        for adam in self.agent.optimisers():
             adam.make_capturable()
+
+    def _holds(self) -> list[Any]:
+        return [x for name, x in vars(self.agent).items() if name[0] != "_" and name != "updates"]
 
     def __call__(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """As ``Agent.update``; the metrics are overwritten by the next call."""
-        agent = self.agent
+        agent, held = self.agent, self._holds()
+        if len(held) != len(self.held) or any(map(operator.is_not, held, self.held)):
+            self._begin()
         self._load(batch, draws)
         agent.schedule()
         branch = agent.branch(), agent.method.branch()

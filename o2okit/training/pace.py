@@ -24,7 +24,7 @@ from o2okit.training.obtain import STANDS_FOR
 from o2okit.training.spec import RunSpec
 
 ROWS = 2_000  # of the dataset, in the replay while the clock runs
-WARM_UP = 3  # updates and steps before it starts, or fewer slow ones: moments of Adam, caches
+WARM_UP = 10  # updates and steps before it starts, or fewer slow ones: the first are not recorded
 SECONDS = 0.5  # for each thing that is timed
 SHORT, LONG = 5, 25  # steps of two evaluations: what they differ by is what a step costs
 

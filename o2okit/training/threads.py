@@ -11,6 +11,7 @@ import time
 
 import torch
 
+WARM_UP = 10  # steps before the first decision: updates are not recorded as yet
 PERIOD = 2_000  # steps between two decisions
 SAMPLE = 10  # steps timed each way
 
@@ -22,7 +23,7 @@ class Threads:
         self.most = torch.get_num_threads()
         self.active = device.type == "cpu" and self.most > 1
         self._began = self._single = 0.0
-        self._steps = 0
+        self._steps = -WARM_UP
 
     def __enter__(self) -> Threads:
         return self
@@ -31,7 +32,7 @@ class Threads:
         torch.set_num_threads(self.most)
 
     def tick(self) -> None:
-        """To be called before every step; the first ones are timed, wherever a run goes on from."""
+        """To be called before every step; some of the first are timed, wherever a run goes on from."""
         place = self._steps % PERIOD
         self._steps += 1
         if not self.active or place > 2 * SAMPLE:

@@ -1,5 +1,7 @@
 """Recorded updates and actions against eager ones; what a CUDA graph asks of them, checked without a GPU."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hosts import DISCRETE, PAIRS, fine_tuning, hopper_data
@@ -167,6 +169,22 @@ def test_recorded_updates_equal_eager_ones(name, device):
     assert len(update.recorder.recorded) == (2 if name in ("td3", "td3+bc") else 1)
     assert all(value.isfinite().all() for value in metrics.values())
     assert_same(eager.state(), recorded.state(), device)
+
+
+def test_an_agent_that_is_given_other_networks_or_settings_is_recorded_anew():
+    eager, recorded = make("iql"), make("iql")
+    update, streams = capture.CapturedUpdate(recorded), Streams(SEEDS, "offline")
+    for step in range(24):
+        for agent in (eager, recorded):
+            if step == 8:  # begins anew, as ``build`` made it
+                agent.value = make("iql").value
+                agent.value_adam = Adam([agent.value], 3e-3)
+            if step == 16:
+                agent.hyper = replace(agent.hyper, beta=agent.hyper.beta * 2)
+        eager.update(minibatch("iql", step), streams.at(step))
+        update(minibatch("iql", step), streams.at(step))
+        assert bool(update.recorder.recorded) == (step % 8 >= EAGER)
+    assert_same(eager.state(), recorded.state(), "cpu")
 
 
 @pytest.mark.parametrize("device", DEVICES)

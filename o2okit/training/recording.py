@@ -151,6 +151,11 @@ class _Notes(TorchDispatchMode):
         self._calls: list[_Call] = []
         self._changed: set[int] = set()  # memory that an operation changes in place
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: PyTorch would import its compiler for it, which takes seconds."""
+        return False
+
     def calls(self, result: Any) -> list[Callable[[], Any]]:
         """What has to be done again for ``result``.
 

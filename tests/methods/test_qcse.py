@@ -434,19 +434,18 @@ def test_choices_that_there_are_not_are_refused(method, choice, message):
 
 # --- the form with an autoencoder -----------------------------------------------------------------
 # --- recorded with the update ---------------------------------------------------------------------
-@pytest.mark.parametrize("backbone", ["td3+bc", "cql", "sac"])
 @pytest.mark.parametrize(
-    ("method", "replay", "switches"),
+    ("backbone", "method", "replay", "switches"),
     [
-        ("qcse", "half", {}),
-        ("qcse", "online", {"every": 3}),
-        ("qcse", "half", {"every": 3, "reuse": True}),
-        ("qcse", "half", {"cond_net": "extrinsic", "joint": False}),
-        ("vcse", "half", {}),
-        ("se", "half", {"s_norm": "zscore"}),
-        ("const", "half", {}),
-        ("rnd-bonus", "half", {"hidden": (8, 8)}),
-        ("vae-bonus", "online", {"hidden": (8, 8), "latent": 4, "samples": 3}),
+        *((backbone, "qcse", "half", {}) for backbone in ("td3+bc", "cql", "iql", "sac")),
+        ("td3+bc", "qcse", "online", {"every": 3}),
+        ("awac", "qcse", "half", {"every": 3, "reuse": True}),
+        ("td3+bc", "qcse", "half", {"cond_net": "extrinsic", "joint": False}),
+        ("sac", "vcse", "half", {}),
+        ("td3+bc", "se", "half", {"s_norm": "zscore"}),
+        ("td3+bc", "const", "half", {}),
+        ("td3+bc", "rnd-bonus", "half", {"hidden": (8, 8)}),
+        ("td3+bc", "vae-bonus", "online", {"hidden": (8, 8), "latent": 4, "samples": 3}),
     ],
 )
 def test_a_recorded_bonus_is_the_same(data, backbone, method, replay, switches, monkeypatch):

@@ -26,6 +26,11 @@ SEEDS, B = (3, 8), 16
 WAITS = {"_local_scalar_dense", "nonzero", "lift_fresh", "lift_fresh_copy", "is_nonzero"}
 
 
+@pytest.fixture(scope="module")
+def data():
+    return hopper_data()
+
+
 def make(name, device="cpu"):
     cls = BACKBONES[name]
     hyper = {"batch_size": B, "hidden": (16, 16)}
@@ -189,8 +194,8 @@ def test_an_agent_that_is_given_other_networks_or_settings_is_recorded_anew():
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("backbone", "method"), PAIRS)
-def test_recorded_fine_tuning_equals_eager_fine_tuning(backbone, method, device, monkeypatch):
-    recorded_equals_eager(fine_tuning(backbone, method, hopper_data()), device, monkeypatch)
+def test_recorded_fine_tuning_equals_eager_fine_tuning(backbone, method, device, data, monkeypatch):
+    recorded_equals_eager(fine_tuning(backbone, method, data), device, monkeypatch)
 
 
 @pytest.mark.parametrize(("backbone", "method"), DISCRETE)

@@ -11,7 +11,7 @@ import time
 
 import torch
 
-WARM_UP = 10  # steps before the first decision: updates are not recorded as yet
+WARM_UP = 10  # steps before the first decision, on one thread: updates are not recorded as yet
 PERIOD = 2_000  # steps between two decisions
 SAMPLE = 10  # steps timed each way
 
@@ -26,6 +26,8 @@ class Threads:
         self._steps = -WARM_UP
 
     def __enter__(self) -> Threads:
+        if self.active:
+            torch.set_num_threads(1)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -71,7 +71,7 @@ class Intrinsic(Naive):
         shape = (self.runs, self.agent.hyper.batch_size)
         # Which rows the minibatch is, in a tensor that stays: a recorded update reads it.
         self.places = torch.zeros(shape, dtype=torch.long, device=self.device)
-        self.asked: Tensor | None = None
+        self.everyone = torch.ones(shape, dtype=torch.bool, device=self.device)
         if self.hyper.reuse:
             self.last = torch.zeros(self.runs, replay.capacity, device=self.device)
             self.saved_tensors = ("last",)
@@ -112,20 +112,19 @@ class Intrinsic(Naive):
         if self.started:
             self.find_queries()
         self.due = self.agent.updates % self.hyper.every == 0
-        if not self.started or not (self.due or self.hyper.reuse) or self.steady:
-            return batch.reward
-        reward, self.log = self.with_bonus(batch)
+        self.active = self.started and (self.due or self.hyper.reuse)
+        reward = batch.reward
+        if self.active and not self.steady:
+            reward, self.log = self.with_bonus(batch)
         return reward
 
     def branch(self) -> Hashable:
         """As ``Changes.branch``."""
-        return self.started and self.steady and (self.due, self.noting)
+        return self.active and self.steady and (self.due, self.noting)
 
     def shape(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """As ``Changes.shape``: with the bonus, where ``reward`` has not added it."""
-        if self.started and self.steady and (self.due or self.hyper.reuse):
-            return self.with_bonus(batch)
-        return batch.reward, {}
+        return self.with_bonus(batch) if self.active and self.steady else (batch.reward, {})
 
     @torch.no_grad()
     def with_bonus(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -163,8 +162,7 @@ class Intrinsic(Naive):
         least, most = self.replay.own_rows(size)
         self.queries, self.first = None, size - most
         if least == most:
-            if self.asked is None or self.asked.shape[1] != most:
-                self.asked = torch.ones(self.runs, most, dtype=torch.bool, device=self.device)
+            self.asked = self.everyone[:, :most]
             return
         own = self.places >= self.replay.offline
         order = own.to(torch.int8).argsort(dim=1, descending=True, stable=True)

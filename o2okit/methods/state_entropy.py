@@ -57,10 +57,10 @@ class SE(Intrinsic):
 
     def beside(self) -> int:
         """As ``Intrinsic.beside``."""
+        if self.hyper.reference == "buffer":
+            return self.hyper.size
         least, _ = self.replay.own_rows(self.places.shape[1])
-        return self.hyper.size - (
-            0 if self.hyper.reference == "buffer" else min(least, self.hyper.size)
-        )
+        return max(self.hyper.size - least, 0)
 
     def look(self, batch: Batch) -> Rows:
         """The reference set, the queries first."""

@@ -276,8 +276,10 @@ def dependence_verdict(
     found, share = spread(*table), 1.0  # of one seed every shuffle has the same spread
     if table.shape[1] > 1:
         share = stats.permutation_test(
-            *(table, spread),
-            **{"permutation_type": "samples", "alternative": "greater"},
+            table,
+            spread,
+            permutation_type="samples",
+            alternative="greater",
             n_resamples=permutations,
             rng=np.random.default_rng(seed),
         ).pvalue

@@ -5,7 +5,8 @@ of an update of one run is Python and autograd. A replay does the same operation
 same memory, so that on a CPU it gives the same bits.
 
 What is recorded has to do the same work each time: what changes from one time to the next has to be in
-tensors that are changed in place, not in Python's numbers or branches.
+tensors that are changed in place, not in Python's numbers or branches. What NumPy does to a tensor's memory
+on the way is seen by nobody: it has to be an operation of PyTorch's (``torch.library``).
 """
 
 from __future__ import annotations

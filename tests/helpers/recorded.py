@@ -12,6 +12,7 @@ def assert_same(eager, recorded, device):
     assert eager.keys() == recorded.keys()
     close = {"rtol": 0, "atol": 0} if device == "cpu" else {"rtol": 1e-4, "atol": 1e-6}
     for key, value in eager.items():
+        assert recorded[key].shape == value.shape, key
         assert torch.allclose(recorded[key], value, **close, equal_nan=True), key
 
 

@@ -432,7 +432,6 @@ def test_choices_that_there_are_not_are_refused(method, choice, message):
         )
 
 
-# --- the form with an autoencoder -----------------------------------------------------------------
 # --- recorded with the update ---------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("backbone", "method", "replay", "switches"),
@@ -480,6 +479,7 @@ def test_a_bonus_for_which_rows_are_drawn_beside_the_minibatch_is_not_recorded(
     assert "bonus_mean" in made._metrics
 
 
+# --- the form with an autoencoder -----------------------------------------------------------------
 SMALL_VAE = {"hidden": (32, 32), "latent": 3}
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from o2okit.errors import UserError
-from o2okit.training.recording import EAGER, Recorder
+from o2okit.training.recording import EAGER, Graph, Recorder
 
 
 def linear(x, weight):
@@ -115,3 +115,28 @@ def test_an_error_of_the_work_itself_stays_what_it_is():
         recorder(None, lambda: x)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         recorder(None, lambda: x @ x)
+
+
+def test_a_gpus_refusal_says_what_to_do(monkeypatch):
+    class Nothing:
+        def __init__(self, *arguments, **named):
+            pass
+
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *error):
+            pass
+
+    for name in ("Stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, Nothing)
+    monkeypatch.setattr(Graph, "eager", lambda self, work: "eager")
+    recorder = Recorder("cuda")
+
+    def fails():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    assert [recorder("branch", fails) for _ in range(EAGER)] == ["eager"] * EAGER
+    with pytest.raises(UserError, match="not permitted.*tensors that stay.*set O2OKIT_RECORD=0"):
+        recorder("branch", fails)
+    assert not recorder.recorded

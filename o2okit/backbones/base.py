@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from o2okit.data import Batch, Dataset
+from o2okit.errors import UserError
 from o2okit.hyper import stack
 from o2okit.nn import Adam, Policy, Saved, Stacked
 from o2okit.streams import Draws
@@ -53,6 +54,22 @@ def power(base: Tensor, exponent: Tensor) -> Tensor:
     depend on the others'.
     """
     return (base.log() * exponent).exp()
+
+
+def with_rewards(batch: Batch, reward: Any, method: str) -> Batch:
+    """The minibatch with the rewards of a method.
+
+    Raises ``UserError`` for others than ``[R, B]``: they would be broadcast, and something else learnt.
+    """
+    if isinstance(reward, Tensor) and reward.shape == batch.reward.shape:
+        return batch._replace(reward=reward)
+    got = f"{reward!r} as reward"
+    if isinstance(reward, Tensor):
+        got = f"rewards of shape {tuple(reward.shape)}"
+    raise UserError(
+        f"method {method!r} gives {got}; a minibatch has {tuple(batch.reward.shape)}: runs, rows. With "
+        "hyper-parameters per run one computes as with self.hyper.name[:, None]."
+    )
 
 
 HOOKS = ("target", "critic_loss", "actor_loss", "constraint")  # of ``Changes``
@@ -169,7 +186,8 @@ class Agent(Saved):
     def work(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """What is recorded of an update: ``learn``, from the rewards that the method gives."""
         reward, metrics = self.method.shape(batch)
-        return metrics | self.learn(batch._replace(reward=reward), draws)
+        batch = with_rewards(batch, reward, type(self.method).__name__)
+        return metrics | self.learn(batch, draws)
 
     def schedule(self) -> None:
         """Before each update: what depends on the number of updates alone, such as learning rates."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from o2okit.backbones import BACKBONES
+from o2okit.backbones.base import with_rewards
 from o2okit.data import Batch, Dataset, Replay
 from o2okit.data.returns import best_episodes
 from o2okit.data.rollout import one_thread
@@ -113,18 +114,7 @@ class Cohort:
         """One update, with the random numbers ``draws``."""
         self.method.draws = draws
         batch = self.agent.prepare(self.method.sample(self.replay))
-        reward = self.method.reward(batch)
-        if not isinstance(reward, Tensor) or reward.shape != batch.reward.shape:
-            # It would be broadcast, and something else learnt.
-            got = f"{reward!r} as reward"
-            if isinstance(reward, Tensor):
-                got = f"rewards of shape {tuple(reward.shape)}"
-            raise UserError(
-                f"method {self.specs[0].method!r} gives {got}; a minibatch has "
-                f"{tuple(batch.reward.shape)}: runs, rows. With hyper-parameters per run one computes as "
-                "with self.hyper.name[:, None]."
-            )
-        batch = batch._replace(reward=reward)
+        batch = with_rewards(batch, self.method.reward(batch), self.specs[0].method)
         self._metrics |= self.update(batch, draws)
         extra = self.method.extra_updates(batch)
         if not isinstance(extra, Mapping) or not all(map(self._is_metric, extra.values())):

@@ -88,6 +88,11 @@ def _rewards(value):
     return type("Wrong", (Naive,), {"__module__": __name__, "reward": lambda self, batch: value})
 
 
+class Shaping(Naive):
+    def shape(self, batch):
+        return batch.reward[0], {}
+
+
 def _extra(value):
     member = {"extra_updates": lambda self, batch: value}
     return type("Wrong", (Naive,), {"__module__": __name__, **member})
@@ -124,6 +129,7 @@ def test_a_sound_method_passes_and_says_with_what(method, capsys):
             r"method 'mine' gives rewards of shape \(16,\); a minibatch has \(3, 16\): runs, rows",
         ),
         (_rewards(None), r"method 'mine' gives None as reward; a minibatch has \(3, 16\)"),
+        (Shaping, r"method 'Shaping' gives rewards of shape \(16,\); a minibatch has \(3, 16\)"),
         (_extra(None), r"'mine' returns None from extra_updates; .* \{\} for none"),
         (_extra({"loss": 1.0}), r"returns \{'loss': 1.0\} .* a tensor \(3,\) each"),
         (Summing, r"Summing\.n_step must be a whole number >= 1; got 0"),

@@ -137,6 +137,6 @@ def test_a_gpus_refusal_says_what_to_do(monkeypatch):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     assert [recorder("branch", fails) for _ in range(EAGER)] == ["eager"] * EAGER
-    with pytest.raises(UserError, match="not permitted.*tensors that stay.*set O2OKIT_RECORD=0"):
+    with pytest.raises(UserError, match=r"not permitted.*tensors that stay.*set O2OKIT_RECORD=0"):
         recorder("branch", fails)
     assert not recorder.recorded

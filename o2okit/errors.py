@@ -35,11 +35,12 @@ def unknown(kind: str, value: object, allowed: Iterable[str], hint: str = "") ->
         hint: one more sentence, for instance a command that lists them.
     """
     names = [str(name) for name in allowed]
+    listed = [repr(name) if "," in name else name for name in names[:40]]
     close = difflib.get_close_matches(str(value), names, n=3, cutoff=0.6)
     message = f"unknown {kind} {value!r}."
     if close:
         message += f" Did you mean {' or '.join(repr(name) for name in close)}?"
-    shown = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
+    shown = ", ".join(listed) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
     message += f" Allowed: {shown or 'none exist yet'}."
     return UserError(f"{message} {hint}".strip())
 

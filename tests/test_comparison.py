@@ -76,6 +76,14 @@ def test_what_can_be_built_is_compared_and_what_can_not_is_named(folders):
         comparison.compare_datasets(rows=600, profile="smoke")
 
 
+def test_the_error_of_a_single_episode_is_unknown(folders):
+    found = comparison.compare_datasets(rows=5, profile="smoke")
+    assert found.frame.set_index("task").loc[RANDOM, "episodes"] == 1
+    text = found.markdown()
+    assert " ± ? %" in text
+    assert "nan" not in text
+
+
 def test_files_on_the_machine_are_compared_beside_the_kits(folders, monkeypatch):
     as_published(monkeypatch, RANDOM, put(folders / "cache", RANDOM))
     as_published(monkeypatch, "antmaze-umaze-v2", put(folders / "cache", "antmaze-umaze-v2"))

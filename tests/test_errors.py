@@ -5,7 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import o2okit
-from o2okit.errors import UserError
+from o2okit.errors import UserError, unknown
 from o2okit.training import StoreError
 
 
@@ -37,3 +37,8 @@ def test_it_is_the_line_of_the_caller():
     line, message = found.value._render_traceback_()
     assert line.endswith('raise StoreError("no room")')
     assert message == "StoreError: no room"
+
+
+def test_a_name_with_a_comma_is_told_apart_in_the_list():
+    message = str(unknown("result", "td3", ["iql", "iql + qcse, k 5", "bc"]))
+    assert "Allowed: iql, 'iql + qcse, k 5', bc." in message

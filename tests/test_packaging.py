@@ -213,7 +213,7 @@ def test_the_wheel_holds_every_module_and_nothing_but_the_package(wheel):
 def test_the_wheel_says_what_it_needs_and_brings_the_command_and_the_licence(wheel):
     info = f"o2okit-{o2okit.__version__}.dist-info"
     headers = Parser().parsestr(wheel[f"{info}/METADATA"].decode())
-    assert headers["Requires-Python"] == PROJECT["requires-python"]
+    assert SpecifierSet(headers["Requires-Python"]) == SpecifierSet(PROJECT["requires-python"])
     assert set(headers.get_all("Provides-Extra")) == EXTRAS.keys()
     needed = [Requirement(text) for text in headers.get_all("Requires-Dist")]
     core = {requirement for requirement in needed if requirement.marker is None}

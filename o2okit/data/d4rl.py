@@ -119,5 +119,5 @@ def read(
         name=name or Path(path).stem,
         source=source,
         mode=mode,
-        provenance={**rows.provenance, "file": str(path), **(provenance or {})},
+        provenance={**rows.provenance, "file": Path(path).name, **(provenance or {})},
     )

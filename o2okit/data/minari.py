@@ -111,7 +111,7 @@ def read(folder: Path | str, task: Task | str, *, name: str | None = None) -> Da
     task = find_task(task) if isinstance(task, str) else task
     known, rows = counterparts().get(task.name), read_rows(folder, task)
     label = f"minari-{rows.provenance['minari']}".replace("/", "-")
-    provenance = {"file": str(Path(folder) / MAIN), **({"note": known.note} if known else {})}
+    provenance = {"note": known.note} if known else None  # its name among Minari's says which it is
     return transitions(rows, task.name, name=name or label, provenance=provenance)
 
 

@@ -53,11 +53,11 @@ SOURCES = {  # label, colour, marker
 }
 LEGEND = (
     "Returns: mean ± standard deviation (smallest to largest) of finished episodes. Difference: of the mean "
-    "returns, ± one standard error of ours. State distance: Fréchet (2-Wasserstein) distance of diagonal "
-    "Gaussians in published standard deviations, root mean square over the dimensions; 0 is equal. The last "
-    "column is the same distance of D4RL's other dataset of the robot that comes nearest: ours is like "
-    "theirs where it is closer than that. Not reached: the kit's policies are not that good yet, or there "
-    "are none."
+    "returns, ± one standard error of ours (unknown from one episode). State distance: Fréchet "
+    "(2-Wasserstein) distance of diagonal Gaussians in published standard deviations, root mean square over "
+    "the dimensions; 0 is equal. The last column is the same distance of D4RL's other dataset of the robot "
+    "that comes nearest: ours is like theirs where it is closer than that. Not reached: the kit's policies "
+    "are not that good yet, or there are none."
 )
 UNKNOWN = {"fontsize": 7.5, "color": "0.45", "style": "italic", "va": "center"}
 
@@ -146,7 +146,8 @@ def _returns(row: dict[str, Any], prefix: str) -> str:
 def _difference(row: dict[str, Any]) -> str:
     if pd.isna(row["difference_percent"]):
         return "-"
-    return f"{row['difference_percent']:+.1f} ± {row['error_percent']:.1f} %"
+    error = "?" if pd.isna(row["error_percent"]) else f"{row['error_percent']:.1f}"
+    return f"{row['difference_percent']:+.1f} ± {error} %"
 
 
 def _nearest(row: dict[str, Any]) -> str:

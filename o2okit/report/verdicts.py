@@ -227,7 +227,8 @@ def over_tasks(each: Mapping[str, ClaimVerdict], rule: str, missing: int = 0) ->
     else:
         outcome = ClaimOutcome.UNDECIDED
     shown = "; ".join(f"{name}: {each[name].reason}" for name in run)
-    counted = f"{rule} of {len(run)} comparisons: {len(yes)} supported, {len(no)} contradicted"
+    several = "comparisons" if len(run) > 1 else "comparison"
+    counted = f"{rule} of {len(run)} {several}: {len(yes)} supported, {len(no)} contradicted"
     if len(run) < every:
         counted += f", {every - len(run)} not run"
     one = {"some": yes, "all": no}.get(rule, [])

@@ -111,7 +111,7 @@ def test_a_published_file_bears_the_tasks_name_and_its_hash(folders, publish):
     assert (data.name, data.source, data.task) == (TASK, "d4rl", TASK)
     assert data.provenance["sha256"] == FILES[TASK].sha256
     assert data.provenance["published"] is True
-    assert data.provenance["file"] == str(path)
+    assert data.provenance["file"] == path.name
     assert len(load(TASK, mode="terminate_on_end")) == 39
 
 

@@ -190,7 +190,7 @@ def test_a_claim_about_several_tasks_says_how_many_were_not_run(study):
         return np.arange(3.0) + len(entry.label)
 
     found = reasons("qcse/neighbours", neighbours.HOPPER, scores=rising)
-    assert "of 1 comparisons" in found["qcse-17"]
+    assert "of 1 comparison:" in found["qcse-17"]
     assert "2 not run" in found["qcse-17"]
     assert "3 not run" in found["qcse-18"]
     assert found["qcse-19"] == "none of its tasks was run"

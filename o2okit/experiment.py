@@ -25,7 +25,7 @@ import numpy as np
 
 from o2okit.backbones import BACKBONES
 from o2okit.data import Dataset
-from o2okit.errors import UserError, is_whole, known
+from o2okit.errors import UserError, is_whole, known, whole
 from o2okit.hyper import complete, given
 from o2okit.methods import METHODS
 from o2okit.papers.gde.entries import AMOUNTS
@@ -115,6 +115,8 @@ def finetune(
     """
     profile = default_profile() if profile is None else check_profile(profile)
     amounts, seeds = AMOUNTS[profile], _seeds(seeds, profile)
+    if offline_steps is not None:
+        offline_steps = whole("offline_steps", offline_steps, 1)
     scaled = QCSE_AMOUNTS[profile].method_hyper | amounts.method_hyper
     backbones = _names("backbone", backbone, BACKBONES)
     methods = _names("method", method, METHODS)
@@ -273,6 +275,13 @@ def _settings(
 ) -> list[dict[str, Any]]:
     """The hyper-parameters of one of ``names``: every combination of the values that are listed."""
     own, cls = _of(name, hyper, names), table[name].Hyperparameters
+    has = {each: {f.name for f in fields(table[each].Hyperparameters)} for each in names}
+    for key in own.keys() - has[name]:
+        if whose := [each for each in names if key in has[each]]:
+            raise UserError(
+                f"{name!r} has no hyper-parameter {key!r}. Where several are compared, say whose it is: "
+                f"{{{whose[0]!r}: {{{key!r}: ...}}}}."
+            )
     sizes = {each.name for each in fields(cls) if isinstance(each.default, tuple)}
     options: dict[str, list[Any]] = {}
     for key, value in own.items():

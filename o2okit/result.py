@@ -19,7 +19,7 @@ from o2okit.errors import UserError, known, unknown
 from o2okit.report import artefacts
 from o2okit.report.artefacts import ranges, style
 from o2okit.report.curves import CURVES, cumulative_regret, curve_statistic
-from o2okit.report.statistics import bootstrap_interval
+from o2okit.report.statistics import bootstrap_interval, difference_interval
 from o2okit.report.verdicts import claim_verdict
 from o2okit.tasks import normalised_score
 from o2okit.tasks import task as find_task
@@ -174,22 +174,27 @@ class Result:
             if name == other or method == baseline:
                 continue
             theirs = cells[other][2]
+            paired = list(scores) == list(theirs)
             verdict = claim_verdict(
                 list(scores.values()),
                 list(theirs.values()),
                 "<" if statistic == REGRET else ">",
                 profile=self.profile,
-                paired=list(scores) == list(theirs),
+                paired=paired,
             )
             found = verdict.difference
+            if found is None:  # what is not judged can be looked at all the same
+                found = difference_interval(
+                    *map(list, (scores.values(), theirs.values())), paired=paired
+                )
             rows.append(
                 {
                     "name": name,
                     "baseline": other,
                     "statistic": statistic,
-                    "difference": found and found.estimate,
-                    "low": found and found.low,
-                    "high": found and found.high,
+                    "difference": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
                     "better": str(verdict.verdict),
                     "reason": verdict.reason,
                 }

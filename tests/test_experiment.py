@@ -232,14 +232,15 @@ def test_methods_are_compared_seed_by_seed():
     for baseline, message in (
         ("qcse", "'qcse' may be iql . qcse, k 5 or iql . qcse, k 9: name one"),
         ("qcs", "unknown result to compare with 'qcs'. Did you mean 'qcse'"),
-        ("awac", "Allowed: iql, iql . qcse, k 5"),
+        ("awac", "Allowed: iql, 'iql . qcse, k 5'"),
         (["iql"], r"unknown result to compare with \['iql'\]"),
     ):
         with pytest.raises(UserError, match=message):
             result.compare(baseline)
     with pytest.raises(UserError, match="nothing here but 'iql'"):
         made_up({("iql", "naive", None): [1.0]}).compare("iql")
-    offline = made_up({("iql", "", None): [1.0, 2.0], ("bc", "", None): [3.0, 4.5]}, "offline")
+    scores = {("iql", "", None): [1.0, 2.0, 1.5], ("bc", "", None): [3.0, 4.5, 3.2]}
+    offline = made_up(scores, "offline")
     assert offline.compare("iql")["better"].tolist() == ["supported"]
     for wrong in (["final"], "regret"):
         with pytest.raises(UserError, match=r"unknown statistic|the regret is one of fine-tuning"):
@@ -255,6 +256,7 @@ def test_smoke_runs_are_no_comparison():
     (row,) = result.compare("naive").to_dict("records")
     assert (row["name"], row["baseline"]) == ("td3+bc + const", "td3+bc")
     assert (row["better"], row["reason"]) == ("not run", "smoke results never enter a verdict")
+    assert row["low"] <= row["difference"] <= row["high"], "to be looked at"
 
 
 def test_layers_are_a_value_and_lists_of_them_a_sweep():
@@ -328,7 +330,11 @@ def test_replay_of_plain_fine_tuning():
         ({"seeds": np.array(3)}, r"number of seeds.* got array\(3\)"),
         ({"seeds": np.zeros((2, 2), int)}, "number of seeds"),
         ({"method": "qcse", "steps": 19}, "begins with 20 transitions"),
-        ({"offline_steps": 0}, "steps must be"),
+        (
+            {"method": ["naive", "const"], "method_hyper": {"weight": 2}},
+            r"'naive' has no hyper-parameter 'weight'.* say whose it is: .'const': .'weight': \.\.\.}}",
+        ),
+        ({"offline_steps": 0}, "^offline_steps must be a whole number >= 1"),
         ({"replay": "offline"}, "allowed: online, mixed, half"),
         ({"source": "kid"}, "kid"),
         ({"hyper": {"betta": 1.0}}, "Did you mean 'beta'"),

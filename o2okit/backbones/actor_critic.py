@@ -97,12 +97,19 @@ class ActorCritic(Agent):
     def taken_q(self, batch: Batch) -> Tensor:
         """Q_j(s, a) ``[R, E, B]`` of a minibatch's actions, with its gradient.
 
-        Evaluated once for all who ask before the critics' step, ``critic_loss`` being the last of them.
+        Evaluated once for all who ask within an update before the critics' step, ``critic_loss`` being the
+        last of them.
         """
         if self._taken is None or self._taken[0] is not batch.obs:
             with torch.enable_grad():
                 self._taken = batch.obs, self.q(self.critic, batch.obs, batch.action)
         return self._taken[1]
+
+    def work(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """As ``Agent.work``."""
+        metrics = super().work(batch, draws)
+        self._taken = None  # a method may have asked for it without the backbone's loss
+        return metrics
 
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of the critics' mean squared errors ``[R]``, and its metrics ``[R]``."""

@@ -88,10 +88,12 @@ class Adam:
             self._lr = value
 
     def make_capturable(self) -> None:
-        """Lets its steps be recorded: the learning rate is read from memory.
+        """Lets its steps be recorded: the learning rate is read from memory, from now on always the same.
 
         On a CPU it keeps all of its digits; the kernel for GPUs wants float32.
         """
+        if isinstance(self._lr, Tensor):
+            return
         place = self.flats[0]
         kind = torch.float32 if place.is_cuda else torch.float64
         self._lr = torch.tensor(float(self._lr), dtype=kind, device=place.device)

@@ -14,7 +14,8 @@ that one's gain and shift, ``[N, 1, out]`` each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -247,18 +248,23 @@ def _rows(columns: Tensor) -> Tensor:
     return (rows.expand(-1, 2, -1) if rows.shape[1] == 1 else rows).contiguous()
 
 
-_free: dict[tuple, list[Tensor]] = {}
+Buffers = dict[tuple, list[Tensor]]
+_free: Buffers = {}
+_recorded: Buffers = {}
 
 
 def _take(*shape: int, like: Tensor) -> Tensor:
-    """A buffer that nothing else uses.
+    """A buffer that nothing else uses until it is given back.
 
     The allocator gives large blocks back to the system and gets them again, page by page, at every update.
     """
     if like.is_cuda:  # PyTorch's own allocator does this there
         return torch.empty(shape, dtype=like.dtype, device=like.device)
     free = _free.get((shape, like.dtype, like.device))
-    return free.pop() if free else torch.empty(shape, dtype=like.dtype, device=like.device)
+    if free:
+        return free.pop()
+    with torch.inference_mode(False):  # others may take it later, who are in no such mode
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
 def _give(buffers: Sequence[Tensor]) -> None:
@@ -270,6 +276,23 @@ def _give(buffers: Sequence[Tensor]) -> None:
         _free.setdefault(key, []).append(buffer)
 
 
+@contextmanager
+def recorded_buffers() -> Iterator[None]:
+    """Within it buffers are those of recordings, which share them with each other alone.
+
+    A replay writes to its buffers whenever it is done, whoever may have taken them in the meantime.
+    """
+    global _free
+    for key, buffers in _free.items():
+        _recorded.setdefault(key, []).extend(buffers)
+    _free = _recorded
+    try:
+        yield
+    finally:
+        _free = {}
+
+
 def release_buffers() -> None:
     """Forgets all buffers: a cohort is trained, the next one has other shapes."""
     _free.clear()
+    _recorded.clear()

@@ -7,14 +7,17 @@ command line (before the kernel starts) and the notebook's first cell come throu
 from __future__ import annotations
 
 import ast
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from o2okit import paths
 from o2okit.data.sources import SOURCES
-from o2okit.errors import UserError, unknown
+from o2okit.errors import UserError, is_whole, unknown
 from o2okit.profiles import PROFILES
 
 
@@ -53,18 +56,16 @@ def seeds(default: list[int] | int | None = None, *, doc: str = "seeds") -> Para
     def check(name: str, value: Any) -> list[int] | None:
         if value is None:
             return None
-        if _whole(value) and 1 <= value <= 1000:
+        if is_whole(value) and 1 <= value <= 1000:
             return list(range(value))
-        listed = isinstance(value, list | tuple) and all(_whole(v) and v >= 0 for v in value)
-        if listed and value and len(set(value)) == len(value):
-            return list(value)
+        listed = value.tolist() if isinstance(value, np.ndarray) else value
+        several = isinstance(listed, list | tuple | range) and len(listed) > 0
+        several = several and all(is_whole(v) and v >= 0 for v in listed)
+        if several and len(set(listed)) == len(listed):
+            return list(map(int, listed))
         raise UserError(f"{name} must be {allowed}; got {value!r}. For instance 5 or [0, 3, 4].")
 
     return Parameter(default, check, f"{doc}: {allowed}")
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def names(allowed: Sequence[str], *, doc: str) -> Parameter:
@@ -74,20 +75,24 @@ def names(allowed: Sequence[str], *, doc: str) -> Parameter:
         if value is None:
             return None
         listed = [value] if isinstance(value, str) else value
-        if isinstance(listed, list | tuple) and listed and all(each in allowed for each in listed):
-            return list(dict.fromkeys(listed))
-        raise UserError(
-            f"{name} must be None or a list of these: {', '.join(allowed)}; got {value!r}."
-        )
+        if not isinstance(listed, list | tuple) or not listed:
+            raise UserError(
+                f"{name} must be None or a list of these: {', '.join(allowed)}; got {value!r}."
+            )
+        for each in listed:
+            if not isinstance(each, str) or each not in allowed:
+                wanted = f"{name} must be None or a list of these; got {value!r}."
+                raise unknown(name.removesuffix("s"), each, allowed, wanted)
+        return list(dict.fromkeys(listed))
 
     return Parameter(None, check, doc)
 
 
 def _source(name: str, value: Any) -> str:
-    text = isinstance(value, str) and value
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
     if text in SOURCES:
-        return value
-    path = paths.expanded(value) if text else None
+        return text
+    path = paths.expanded(text) if text else None
     try:
         there = path is not None and path.exists()
     except OSError:  # a name that is too long

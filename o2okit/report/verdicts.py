@@ -2,8 +2,9 @@
 named in the CHANGELOG.
 
 A cell compares our scores with one printed number, a claim compares two of our own results. Both
-rest on a 95 % bootstrap interval over seeds (``o2okit.report.statistics``), so one seed decides
-nothing, and results of the ``smoke`` profile are never judged.
+rest on a 95 % bootstrap interval over seeds (``o2okit.report.statistics``). Fewer than three seeds decide
+nothing: of two sides that do not differ, two seeds each would decide half of the time (three a quarter, five
+one in seven, where it should be one in twenty). Results of the ``smoke`` profile are never judged.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from o2okit.report.statistics import (
 
 MARGIN_POINTS = 5.0
 """Two normalised scores closer than this count as equal. Our decision, before any run."""
+
+LEAST_SEEDS = 3
+"""Of fewer no interval is believed, and nothing is decided."""
+TOO_FEW = f"fewer than {LEAST_SEEDS} seeds decide nothing"
 
 DIRECTIONS = (">", "<", ">=", "~", "=")
 """How a claim compares its two sides: ``~``, ``=`` within a margin, ``>=`` no more than it below."""
@@ -116,6 +121,8 @@ def cell_verdict(
     difference = bootstrap_interval(as_seeds(ours, "ours"), seed=seed).shifted(-published)
     if not comparable:
         outcome, why = CellOutcome.NOT_COMPARABLE, "data or amounts differ from the paper's"
+    elif difference.n_seeds < LEAST_SEEDS:
+        outcome, why = CellOutcome.CONSISTENT, TOO_FEW
     elif -margin <= difference.low and difference.high <= margin:
         outcome, why = CellOutcome.REPLICATED, f"within the margin of {_number(margin)}"
     elif difference.low > margin:
@@ -175,10 +182,12 @@ def claim_verdict(
     else:
         outcome, why = _judge_order(difference, direction)
         to_edge = difference.estimate
+    if difference.n_seeds < LEAST_SEEDS:
+        return ClaimVerdict(ClaimOutcome.UNDECIDED, difference, None, f"{shown}; {TOO_FEW}")
     if outcome is not ClaimOutcome.UNDECIDED:
         return ClaimVerdict(outcome, difference, None, f"{shown}; {why}, the claim is {direction}")
     needed = _seeds_needed(lhs, rhs, to_edge, paired)
-    why = "more seeds are needed" if difference.n_seeds == 1 else "no number of seeds can be named"
+    why = "no number of seeds can be named"
     why = why if needed is None else f"about {needed} seeds each would decide it"
     return ClaimVerdict(outcome, difference, needed, f"{shown}; {why}")
 
@@ -317,8 +326,6 @@ def _judge_within(difference: Interval, low: float, high: float) -> tuple[ClaimO
 def _seeds_needed(lhs: np.ndarray, rhs: np.ndarray, distance: float, paired: bool) -> int | None:
     """Seeds per side for an interval of the difference that does not reach ``distance``."""
     n = min(len(lhs), len(rhs))
-    if n == 1:
-        return None
     sds = (np.std(lhs - rhs, ddof=1), 0.0) if paired else (lhs.std(ddof=1), rhs.std(ddof=1))
     needed = seeds_to_decide(distance, *map(float, sds))
     # The normal approximation may promise a decision with the seeds that have not decided it.

@@ -7,25 +7,31 @@ the update itself were compared by nobody: there it is off unless the flag is 1.
 
 The recorded work reads and writes fixed memory, so observations, the minibatch and the random numbers are
 copied into tensors that stay. What ``Agent.schedule`` changes, it changes before the replay; where
-``branch`` of agent or method answers differently there is a recording for each answer.
+``branch`` of agent or method answers differently there is a recording for each answer. There is one for each
+shape of a minibatch, too, and where the agent is given other parts all is recorded anew.
 """
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from o2okit.backbones.base import HOOKS, Agent, Changes
+from o2okit.backbones.base import HOOKS, Agent, Changes, Normaliser
 from o2okit.data import Batch
 from o2okit.errors import UserError
+from o2okit.nn import Adam, Policy, Stacked
 from o2okit.source import is_own
 from o2okit.streams import Draws
 from o2okit.training.recording import FLAG, Recorder
+
+PARTS = (Agent, Adam, Normaliser, Policy, Stacked)
 
 
 def compared(agent: type[Agent], method: type[Changes], device: torch.device | str) -> bool:
@@ -49,6 +55,19 @@ def wanted(compared: bool = True) -> bool:
     if value not in ("0", "1"):
         raise UserError(f"{FLAG} must be 0 or 1; got {value!r}.")
     return value == "1"
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Within it nothing is recorded, whatever the flag says."""
+    before = os.environ.get(FLAG)
+    os.environ[FLAG] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[FLAG]
+        if before is not None:
+            os.environ[FLAG] = before
 
 
 class FixedDraws:
@@ -82,72 +101,120 @@ class FixedDraws:
         return self._fixed[key]
 
 
-class CapturedUpdate:
-    """Takes the place of ``agent.update``; call it with minibatches of one shape.
+def held(thing: Any, deep: int = 3) -> list[Any]:
+    """What an agent or a part of one holds, and what networks, optimisers and policies among it hold.
 
-    Where the agent is given another network, optimiser or hyper-parameters, the update is recorded anew.
+    Where one of these is another object than before, what was recorded reads the old one.
+    """
+    found = []
+    for name, part in vars(thing).items():
+        if name[0] != "_" and name != "updates":
+            found.append(part)
+            if deep > 1 and isinstance(part, PARTS):
+                found += held(part, deep - 1)
+    return found
+
+
+class Kind:
+    """Arguments of one kind (shapes, types, objects): places that stay for their tensors, and a recorder."""
+
+    def __init__(self, values: Sequence[Any], parts: list[Any], device: torch.device | str) -> None:
+        self.places = [x.clone() if isinstance(x, Tensor) else x for x in values]
+        self.parts, self.recorder = parts, Recorder(device)
+
+    def outlived(self, parts: list[Any]) -> bool:
+        """Whether other ``parts`` are in the place of those that it was made for."""
+        return len(parts) != len(self.parts) or any(map(operator.is_not, parts, self.parts))
+
+    def load(self, values: Sequence[Any]) -> None:
+        """Copies tensors into place."""
+        for place, x in zip(self.places, values, strict=True):
+            if isinstance(x, Tensor):
+                place.copy_(x)
+
+
+class Kinds:
+    """The kinds of arguments that were met last.
+
+    Args:
+        device: where work with them is done.
+    """
+
+    MOST = 16
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.device = device
+        self.met: dict[Hashable, Kind] = {}
+
+    @torch.no_grad()
+    def load(self, values: Sequence[Any], parts: list[Any]) -> Kind:
+        """The kind of ``values``, which are in its places; a new one where ``parts`` were replaced."""
+        key = tuple((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in values)
+        found = self.met.pop(key, None)
+        if found is None or found.outlived(parts):
+            found = Kind(values, parts, self.device)
+        self.met[key] = found  # the latest is the last
+        if len(self.met) > self.MOST:
+            del self.met[next(iter(self.met))]
+        found.load(values)
+        return found
+
+    @property
+    def recorded(self) -> list[Hashable]:
+        """The branches that are recorded, of all kinds."""
+        return [branch for each in self.met.values() for branch in each.recorder.recorded]
+
+
+class CapturedUpdate:
+    """Takes the place of ``agent.update``.
 
     Args:
         agent: of any device; its optimisers take their learning rate from a tensor from now on.
     """
 
     def __init__(self, agent: Agent) -> None:
-        self.agent, self.draws = agent, FixedDraws()
-        self.batch: Batch | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self.held, self.recorder = self._holds(), Recorder(self.agent.device)
-        for adam in self.agent.optimisers():
-            adam.make_capturable()
-
-    def _holds(self) -> list[Any]:
-        return [x for name, x in vars(self.agent).items() if name[0] != "_" and name != "updates"]
+        self.agent, self.draws, self.kinds = agent, FixedDraws(), Kinds(agent.device)
 
     def __call__(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """As ``Agent.update``; the metrics are overwritten by the next call."""
-        agent, held = self.agent, self._holds()
-        if len(held) != len(self.held) or any(map(operator.is_not, held, self.held)):
-            self._begin()
-        self._load(batch, draws)
+        agent, method = self.agent, self.agent.method
+        kind = self.kinds.load(batch, held(agent))
+        if not kind.recorder.recorded:
+            for adam in agent.optimisers():
+                adam.make_capturable()
         agent.schedule()
-        branch = agent.branch(), agent.method.branch()
-        metrics = self.recorder(branch, lambda: agent.work(self.batch, self.draws))
-        agent.updates += 1
-        return metrics
-
-    def _load(self, batch: Batch, draws: Draws) -> None:
-        if self.batch is None:
-            self.batch = Batch(*(value if value is None else value.clone() for value in batch))
-        for fixed, value in zip(self.batch, batch, strict=True):
-            if fixed is not None:
-                fixed.copy_(value)
         self.draws.load(draws)
-        self.agent.method.draws = self.draws
+        method.draws, fixed = self.draws, Batch(*kind.places)
+        branch = agent.branch(), method.branch()
+        metrics = kind.recorder(branch, lambda: agent.work(fixed, self.draws))
+        agent.updates += 1
+        method.draws = draws
+        return metrics
 
 
 class CapturedActions:
-    """Takes the place of a function of tensors, and of objects that stay (a policy), with one result.
+    """Takes the place of an agent's function of tensors and of objects that stay (a policy).
 
     Args:
-        function: what it does depends on its arguments alone, and on parameters that are changed in place.
+        function: a method of the agent. What it does depends on its arguments and on the agent's parts;
+            where one of these is replaced it is recorded anew.
         device: of the tensors.
     """
 
     def __init__(self, function: Callable[..., Tensor], device: torch.device | str) -> None:
-        self.function, self.recorder = function, Recorder(device)
-        self._fixed: dict[Hashable, list[Any]] = {}
+        self.function, self.kinds = function, Kinds(device)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> CapturedActions:
+        """Of a copy of the agent; recordings read and write the memory of the original."""
+        return type(self)(copy.deepcopy(self.function, memo), self.kinds.device)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def __call__(self, *arguments: Any) -> Tensor:
-        """As ``function``; the result is overwritten by the next call."""
-        key = tuple(x.shape if isinstance(x, Tensor) else x for x in arguments)
-        if key not in self._fixed:
-            self._fixed[key] = [x.clone() if isinstance(x, Tensor) else x for x in arguments]
-        fixed = self._fixed[key]
-        for place, x in zip(fixed, arguments, strict=True):
-            if isinstance(x, Tensor):
-                place.copy_(x)
-        return self.recorder(key, lambda: self.function(*fixed))
+        """As ``function``."""
+        things = [self.function.__self__, *(x for x in arguments if isinstance(x, PARTS))]
+        kind = self.kinds.load(arguments, [part for thing in things for part in held(thing)])
+        return kind.recorder(None, lambda: self.function(*kind.places)).clone()
 
 
 def capture(agent: Agent) -> CapturedUpdate:

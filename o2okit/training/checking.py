@@ -3,7 +3,8 @@
     o2okit.check("clipped", "td3+bc")
 
 The same short runs are trained in company, alone, and interrupted to go on in other company; every network,
-optimiser, buffer and score must then be the same to the last bit. The tests do this with all that is here.
+optimiser, buffer and score must then be the same to the last bit, and so they must be where updates are
+recorded and where they are not. The tests do this with all that is here.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from o2okit.hyper import given
 from o2okit.methods import METHODS
 from o2okit.tasks import task as find_task
 from o2okit.training import protocol
+from o2okit.training.capture import CapturedUpdate, eagerly
 from o2okit.training.cohort import Cohort
 from o2okit.training.obtain import stand_in
 from o2okit.training.spec import RunSpec, refusal
@@ -35,6 +37,9 @@ CAUSES = {
     "resumed": "A run that was interrupted does not end as it would have: what it remembers from one step to "
     "the next must be an attribute that is a network or an optimiser of o2okit.nn, or a tensor [R, ...] "
     "named in saved_tensors",
+    "eager": "With updates and actions that are recorded and replayed a run is not what it is without. What "
+    "changes must be in tensors that are changed in place, or in parts that are replaced as attributes of "
+    "the agent, not in numbers of Python's; O2OKIT_RECORD=0 turns recording off",
     "seeds": "Runs with different seeds have learnt the same: networks are made from the seeds, and random "
     "numbers come from self.draws",
     "finite": "Something is not finite",
@@ -72,17 +77,18 @@ def check(
         raise UserError(f"{name!r} is a backbone; it is tried by itself, without {backbone!r}.")
     tried = f"{name} with {method if backbone is None else backbone}"
     runs = _runs(method, name if backbone is None else backbone, steps, hyper, method_hyper)
-    found = examine([run.start for run in runs]) if method != name else []
-    if found := found or examine(runs):
+    found = examine([run.start for run in runs], eager=True) if method != name else []
+    if found := found or examine(runs, eager=True):
         raise UserError("\n".join([f"{tried}:", *found]))
     print(
         f"{tried}: {len(runs)} runs of {steps} steps are the same to the last bit alone, among others and "
-        "interrupted"
+        "interrupted, recorded or not"
     )
     if method == name != "naive" and not _changes_anything(runs):
         print(
             f"In these {steps} steps {name} changed nothing of what is learnt without it. If it begins "
-            "later, give it more steps, or a shorter beginning (method_hyper)."
+            "later, give it more steps, or a shorter beginning; data and rewards are small here: other "
+            "hyper-parameters (method_hyper) may show an effect."
         )
 
 
@@ -129,12 +135,15 @@ def _runs(
     ]
 
 
-def examine(specs: Sequence[RunSpec], interrupted_at: int | None = None) -> list[str]:
+def examine(
+    specs: Sequence[RunSpec], interrupted_at: int | None = None, *, eager: bool = False
+) -> list[str]:
     """Which promises three runs of a cohort break, a sentence for each; none where all is well.
 
     Args:
         specs: offline runs, or online ones with or without starts; seeds differ.
         interrupted_at: the step; default: a little after half of them.
+        eager: whether to train once more without recordings, where there are any.
     """
     if interrupted_at is None:
         interrupted_at = specs[0].steps * 5 // 9 + 1
@@ -144,6 +153,12 @@ def examine(specs: Sequence[RunSpec], interrupted_at: int | None = None) -> list
     found += _differences("alone", _trained(specs[1:2], starts[1:2]), 0, among, 1)
     if found:
         return found  # in other company nothing would be the same, either
+    if eager and isinstance(among.update, CapturedUpdate):
+        with eagerly():
+            plain = _trained(specs, starts)
+        differ = [_differences("eager", plain, run, among, run) for run in range(len(specs))]
+        if found := next(filter(None, differ), []):
+            return found  # after an interruption recordings are other ones
     part = _states(_trained(specs, starts, interrupted_at))
     goes_on = [2, 1]
     resumed = Cohort([specs[run] for run in goes_on])

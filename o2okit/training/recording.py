@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from o2okit.errors import UserError
+from o2okit.nn.products import recorded_buffers
 
 FLAG = "O2OKIT_RECORD"
 EAGER = 3  # times that work is done before it is recorded
@@ -124,7 +125,7 @@ class Calls:
 
     def record(self, work: Callable[[], T]) -> tuple[Callable[[], None], T]:
         """(what replays it, its result); the work is done."""
-        with _Notes() as notes:
+        with recorded_buffers(), _Notes() as notes:
             result = work()
         calls = notes.calls(result)
 
@@ -201,6 +202,8 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 def _memory(x: Tensor) -> int:
     """Equal for tensors that share memory."""
+    if x.layout is not torch.strided:
+        raise refused("a sparse tensor is among its tensors")
     return x.untyped_storage()._cdata
 
 
@@ -236,8 +239,14 @@ def _writing(
 
 @cache
 def _variant(operation: OpOverload) -> tuple[OpOverload | None, list[str]]:
-    """The variant that is told where to write, and what it calls these places."""
+    """The variant that is told where to write, and what it calls these places.
+
+    Those of losses with a ``reduction`` are no use: one (of ``binary_cross_entropy``) gives something else,
+    others change the shape of the place, with a warning each time.
+    """
     wanted = [(x.name, str(x.type)) for x in operation._schema.arguments]
+    if "reduction" in dict(wanted):
+        return None, []
     for name in operation.overloadpacket.overloads():
         variant = getattr(operation.overloadpacket, name)
         arguments = variant._schema.arguments

@@ -30,6 +30,6 @@ def recorded_equals_eager(specs, device, monkeypatch, steps=30):
         rows = evaluate(cohort.method, cohort.task, seeds, 2, "test", most=8)
         scores[flag] = [row["return"] for row in rows]
         assert isinstance(cohort.update, capture.CapturedUpdate) == (flag == "1")
-    assert cohort.update.recorder.recorded
+    assert cohort.update.kinds.recorded
     assert_same(states["0"], states["1"], device)
     assert scores["1"] == pytest.approx(scores["0"], rel=0 if device == "cpu" else 1e-2)

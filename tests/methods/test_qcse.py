@@ -459,7 +459,7 @@ def test_a_recorded_bonus_is_the_same(data, backbone, method, replay, switches, 
         for _ in range(3):
             made.advance()
         seen[flag] = {**made.state(), **made._metrics}
-    branches = {branch for _, branch in made.update.recorder.recorded}
+    branches = {branch for _, branch in made.update.kinds.recorded}
     assert branches >= {(True, True), (True, False)} or "every" in switches
     assert_same(seen["0"], seen["1"], "cpu")
 
@@ -474,7 +474,7 @@ def test_a_bonus_for_which_rows_are_drawn_beside_the_minibatch_is_not_recorded(
     made = cohort(data, replay=replay, **switches)
     made.advance()
     assert not made.method.steady
-    assert made.update.recorder.recorded
+    assert made.update.kinds.recorded
     assert made.method.branch() is False
     assert "bonus_mean" in made._metrics
 

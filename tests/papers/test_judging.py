@@ -158,7 +158,8 @@ def test_rules_over_tasks(rule, each, outcome):
     assert found.verdict == outcome
     run = [name for name, letter in zip(verdicts, each, strict=True) if letter != "n"]
     if run:
-        assert found.reason.startswith(f"{rule} of {len(run)} comparisons: ")
+        plural = "s" if len(run) > 1 else ""
+        assert found.reason.startswith(f"{rule} of {len(run)} comparison{plural}: ")
         assert all(f"{name}: because" in found.reason for name in run)
 
 

@@ -1,6 +1,7 @@
 import math
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 import o2okit
 from o2okit import UserError
-from o2okit.papers.parameters import SOURCE, check_all, choice, parse, seeds
+from o2okit.papers.parameters import SOURCE, check_all, choice, names, parse, seeds
 from o2okit.report.artefacts import _short, variant
 
 SECTION = "gde/toy_maze"
@@ -80,11 +81,31 @@ def test_a_source_is_a_place_or_a_file_that_is_there(source):
     assert repr(source) in str(error.value)
 
 
+def test_numbers_and_ranges_of_numpys_and_pythons_are_seeds():
+    check = seeds().check
+    assert check("seeds", np.int64(2)) == check("seeds", range(2)) == [0, 1]
+    found = check("seeds", np.array([3, 0]))
+    assert found == [3, 0]
+    assert {type(seed) for seed in found} == {int}
+    for wrong in (np.array([[0, 1]]), np.array([0.5]), np.array([]), range(0), np.True_):
+        with pytest.raises(UserError, match="seeds must be how many"):
+            check("seeds", wrong)
+
+
+def test_a_misspelt_task_among_others_is_named():
+    check = names(["hopper-medium-v2", "hopper-random-v2"], doc="tasks").check
+    assert check("tasks", "hopper-medium-v2") == ["hopper-medium-v2"]
+    with pytest.raises(UserError, match=r"unknown task 'hoper-r.*Did you mean 'hopper-random"):
+        check("tasks", ["hopper-medium-v2", "hoper-random-v2"])
+    with pytest.raises(UserError, match="tasks must be None or a list of these: hopper-medium-v2"):
+        check("tasks", 3)
+
+
 def test_a_path_is_made_absolute_and_its_folders_are_no_part_of_file_names(tmp_path, monkeypatch):
     (tmp_path / "my data.hdf5").touch()
     monkeypatch.chdir(tmp_path)
     path = SOURCE.check("source", "my data.hdf5")
-    assert path == str(tmp_path / "my data.hdf5")
+    assert path == str(tmp_path / "my data.hdf5") == SOURCE.check("source", Path("my data.hdf5"))
     assert re.fullmatch(r"my_data-[0-9a-f]{8}", _short(path))
     assert _short(path) != _short(str(tmp_path / "other" / "my data.hdf5"))
     assert SOURCE.check("source", "kit") == _short("kit") == "kit"

@@ -97,11 +97,21 @@ def test_margin_is_reported():
 
 
 @pytest.mark.parametrize("ours", [[50.0], [500.0], [-500.0]])
-def test_one_seed_decides_no_cell(ours):
+def test_one_or_two_seeds_decide_no_cell(ours):
     result = cell(ours)
     assert result.verdict is CellOutcome.CONSISTENT
     assert (result.difference.low, result.difference.high) == (-math.inf, math.inf)
     assert "one seed shows no spread" in result.reason
+    two = cell(ours * 2)
+    assert (two.verdict, two.difference.low) == ("consistent", two.difference.high)
+    assert "fewer than 3 seeds decide nothing" in two.reason
+
+
+@pytest.mark.parametrize(("seeds", "wrong"), [(3, 0.24), (5, 0.14)])
+def test_how_often_sides_that_do_not_differ_are_judged_is_what_the_module_says(seeds, wrong):
+    rng = np.random.default_rng(0)
+    found = [claim(*rng.normal(size=(2, seeds)), ">", paired=True).verdict for _ in range(400)]
+    assert 1 - found.count("undecided") / 400 == pytest.approx(wrong, abs=0.06)
 
 
 @pytest.mark.parametrize("ours", [None, [], np.array([])])
@@ -202,14 +212,15 @@ def test_settings_that_are_alike_are_seldom_called_different():
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_wide_or_single_seeds_decide_no_claim(direction):
+def test_wide_or_few_seeds_decide_no_claim(direction):
     wide = claim([-100, 0, 30, 90], [-80, 10, 20, 40], direction)
     assert wide.verdict is ClaimOutcome.UNDECIDED
     assert wide.seeds_needed > 4
-    for lhs, rhs in [([9.0], FLAT), (FLAT, [9.0]), ([9.0], [0.0])]:
-        single = claim(lhs, rhs, direction)
-        assert (single.verdict, single.seeds_needed) == ("undecided", None)
-        assert "more seeds are needed" in single.reason
+    two = [9.0, 9.1]
+    for lhs, rhs in [([9.0], FLAT), (FLAT, [9.0]), ([9.0], [0.0]), (two, FLAT), (FLAT, two)]:
+        few = claim(lhs, rhs, direction)
+        assert (few.verdict, few.seeds_needed) == ("undecided", None)
+        assert few.reason.endswith("; fewer than 3 seeds decide nothing")
 
 
 def test_undecided_claim_says_how_many_seeds_would_decide_it():
@@ -232,7 +243,7 @@ def test_seeds_needed_are_more_than_there_are():
 
 
 def test_no_difference_names_no_number_of_seeds():
-    result = claim([-1.0, 1.0], [-1.0, 1.0], ">")
+    result = claim([-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], ">")
     assert (result.verdict, result.seeds_needed) == ("undecided", None)
     assert "no number of seeds" in result.reason
 

@@ -150,8 +150,8 @@ def test_an_agent_acts_by_recorded_work_on_fixed_memory():
             assert torch.equal(agent.act(few, draws, policy), plain.act(few, draws, policy))
         for rows in (obs, obs[:, :3]):
             assert torch.equal(agent.greedy(rows), plain.greedy(rows))
-    assert len(agent.sampled.recorder.recorded) == 2  # policies
-    assert len(agent.greedy.recorder.recorded) == 2  # shapes
+    assert len(agent.sampled.kinds.recorded) == 2  # policies
+    assert len(agent.greedy.kinds.recorded) == 2  # shapes
 
 
 DEVICES = [
@@ -171,7 +171,7 @@ def test_recorded_updates_equal_eager_ones(name, device):
         expected = eager.update(minibatch(name, step, device), streams.at(step))
         metrics = update(minibatch(name, step, device), streams.at(step))
         assert_same(expected, metrics, device)
-    assert len(update.recorder.recorded) == (2 if name in ("td3", "td3+bc") else 1)
+    assert len(update.kinds.recorded) == (2 if name in ("td3", "td3+bc") else 1)
     assert all(value.isfinite().all() for value in metrics.values())
     assert_same(eager.state(), recorded.state(), device)
 
@@ -188,7 +188,7 @@ def test_an_agent_that_is_given_other_networks_or_settings_is_recorded_anew():
                 agent.hyper = replace(agent.hyper, beta=agent.hyper.beta * 2)
         eager.update(minibatch("iql", step), streams.at(step))
         update(minibatch("iql", step), streams.at(step))
-        assert bool(update.recorder.recorded) == (step % 8 >= EAGER)
+        assert bool(update.kinds.recorded) == (step % 8 >= EAGER)
     assert_same(eager.state(), recorded.state(), "cpu")
 
 

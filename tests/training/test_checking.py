@@ -9,6 +9,7 @@ from o2okit.backbones.td3_bc import TD3BC
 from o2okit.errors import UserError
 from o2okit.methods import METHODS, Naive
 from o2okit.nn import Adam, StackedMLP
+from o2okit.nn.policies import DeterministicPolicy
 
 STEPS = 24
 
@@ -66,6 +67,23 @@ class Late(Naive):
         return batch.reward + (1.0 if self.step > 10 * STEPS else 0.0)
 
 
+class Unseen(Naive):
+    """Acts by a policy with a number of Python's that changes."""
+
+    def build(self, seeds):
+        self.scales = scales = [1.0]
+
+        class Scaled(DeterministicPolicy):
+            def sample(self, obs, noise):
+                return super().sample(obs, noise) * scales[0]
+
+        self.explorer = Scaled(self.agent.actor.copy(), torch.zeros(self.runs))
+
+    def act(self, obs, draws):
+        self.scales[0] = 1 / (1 + self.step)
+        return self.agent.act(obs, draws, self.explorer)
+
+
 class Narrow(Naive):
     def reward(self, batch):
         return batch.reward[0]
@@ -110,7 +128,7 @@ def test_a_sound_method_passes_and_says_with_what(method, capsys):
     o2okit.check("mine", steps=STEPS)
     assert capsys.readouterr().out.splitlines() == [
         f"mine with td3+bc: 3 runs of {STEPS} steps are the same to the last bit alone, among others and "
-        "interrupted"
+        "interrupted, recorded or not"
     ]
 
 
@@ -123,6 +141,7 @@ def test_a_sound_method_passes_and_says_with_what(method, capsys):
         ),
         (Forgetful, r"A run that was interrupted .* named in saved_tensors\. It differs in agent/"),
         (Throwing, r"random numbers come from self\.draws\. It differs in agent/"),
+        (Unseen, r"With updates and actions that are recorded .* O2OKIT_RECORD=0 .* differs in"),
         (Exploding, r"Something is not finite: agent/"),
         (
             Narrow,

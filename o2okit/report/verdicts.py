@@ -175,6 +175,8 @@ def claim_verdict(
     lhs, rhs = as_seeds(lhs, "lhs"), as_seeds(rhs, "rhs")
     difference = difference_interval(lhs, rhs, paired=paired, seed=seed)
     shown = _shown(difference, len(lhs), len(rhs))
+    if difference.n_seeds < LEAST_SEEDS:
+        return ClaimVerdict(ClaimOutcome.UNDECIDED, difference, None, f"{shown}; {TOO_FEW}")
     if direction in ("~", "=", ">="):
         edges = -below, math.inf if direction == ">=" else above
         outcome, why = _judge_within(difference, *edges)
@@ -182,8 +184,6 @@ def claim_verdict(
     else:
         outcome, why = _judge_order(difference, direction)
         to_edge = difference.estimate
-    if difference.n_seeds < LEAST_SEEDS:
-        return ClaimVerdict(ClaimOutcome.UNDECIDED, difference, None, f"{shown}; {TOO_FEW}")
     if outcome is not ClaimOutcome.UNDECIDED:
         return ClaimVerdict(outcome, difference, None, f"{shown}; {why}, the claim is {direction}")
     needed = _seeds_needed(lhs, rhs, to_edge, paired)

@@ -5,7 +5,7 @@ import pytest
 
 from o2okit.errors import UserError
 from o2okit.profiles import PROFILES
-from o2okit.report.statistics import seeds_to_decide
+from o2okit.report.statistics import difference_interval, seeds_to_decide
 from o2okit.report.verdicts import (
     DIRECTIONS,
     MARGIN_POINTS,
@@ -107,11 +107,16 @@ def test_one_or_two_seeds_decide_no_cell(ours):
     assert "fewer than 3 seeds decide nothing" in two.reason
 
 
-@pytest.mark.parametrize(("seeds", "wrong"), [(3, 0.24), (5, 0.14)])
-def test_how_often_sides_that_do_not_differ_are_judged_is_what_the_module_says(seeds, wrong):
-    rng = np.random.default_rng(0)
-    found = [claim(*rng.normal(size=(2, seeds)), ">", paired=True).verdict for _ in range(400)]
-    assert 1 - found.count("undecided") / 400 == pytest.approx(wrong, abs=0.06)
+@pytest.mark.parametrize(("seeds", "wrong"), [(2, 0.5), (3, 0.25), (5, 1 / 7)])
+def test_intervals_of_sides_that_do_not_differ_leave_zero_out_as_often_as_the_module_says(
+    seeds, wrong
+):
+    sides = np.random.default_rng(0).normal(size=(400, 2, seeds))
+    found = [difference_interval(*pair, paired=True) for pair in sides]
+    assert np.mean([x.low > 0 or x.high < 0 for x in found]) == pytest.approx(wrong, abs=0.06)
+    verdicts = [claim(*pair, ">", paired=True).verdict for pair in sides]
+    decided = np.mean([verdict != "undecided" for verdict in verdicts])
+    assert decided == (0 if seeds < 3 else pytest.approx(wrong, abs=0.06))
 
 
 @pytest.mark.parametrize("ours", [None, [], np.array([])])

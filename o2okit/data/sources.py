@@ -176,7 +176,7 @@ def load(
     place = find(task, source, rows)
     if place.source == "minari":
         return minari.read(place.path, task)
-    facts, name, made = {"file": place.path.name}, None, place.source
+    facts, name, made = {}, None, place.source
     if made == "d4rl":  # its name only for its data
         named = str(source) not in SOURCES
         facts |= _verified(place.path, FILES.get(task), named=named)

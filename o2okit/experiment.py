@@ -276,8 +276,9 @@ def _settings(
     """The hyper-parameters of one of ``names``: every combination of the values that are listed."""
     own, cls = _of(name, hyper, names), table[name].Hyperparameters
     has = {each: {f.name for f in fields(table[each].Hyperparameters)} for each in names}
-    for key in own.keys() - has[name]:
-        if whose := [each for each in names if key in has[each]]:
+    for key in own:
+        whose = [each for each in names if key in has[each]]
+        if whose and name not in whose:
             raise UserError(
                 f"{name!r} has no hyper-parameter {key!r}. Where several are compared, say whose it is: "
                 f"{{{whose[0]!r}: {{{key!r}: ...}}}}."

@@ -23,15 +23,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from o2okit.backbones.base import HOOKS, Agent, Changes, Normaliser
+from o2okit.backbones.base import HOOKS, Agent, Changes
 from o2okit.data import Batch
 from o2okit.errors import UserError
-from o2okit.nn import Adam, Policy, Stacked
+from o2okit.nn import Policy
 from o2okit.source import is_own
 from o2okit.streams import Draws
 from o2okit.training.recording import FLAG, Recorder
 
-PARTS = (Agent, Adam, Normaliser, Policy, Stacked)
+PARTS = (Agent, Policy, *Agent.saved_kinds)
 
 
 def compared(agent: type[Agent], method: type[Changes], device: torch.device | str) -> bool:

@@ -2,7 +2,8 @@
 
 A notebook needs one name: ``o2okit.study("gde/toy_maze", profile="laptop")``. For a comparison of one's own:
 ``o2okit.pretrain(task, backbone, seeds=...)``, ``o2okit.finetune(task, backbone, method, seeds=...)`` and
-``o2okit.scratch(task, backbone, seeds=...)``. For a method or a backbone of one's own:
+``o2okit.scratch(task, backbone, seeds=...)``; ``o2okit.hyperparameters(name)`` says what can be set. For a
+method or a backbone of one's own:
 ``o2okit.register(name, cls)`` and ``o2okit.check(name)``.
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "check",
     "default_profile",
     "finetune",
+    "hyperparameters",
     "pretrain",
     "register",
     "scratch",
@@ -35,7 +37,7 @@ def __getattr__(name: str) -> Any:
         from o2okit.papers import study
 
         return study
-    if name in ("finetune", "pretrain", "scratch"):
+    if name in ("finetune", "hyperparameters", "pretrain", "scratch"):
         from o2okit import experiment
 
         return getattr(experiment, name)

@@ -62,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--methods", action="store_true", help="which method goes with which backbone"
     )
+    what.add_argument("--hyper", metavar="NAME", help="what can be set in a backbone or a method")
+    command.add_argument("--task", help="with --hyper: also what is taken on this task")
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(command=_list)
 
@@ -89,8 +91,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(args: argparse.Namespace) -> int:
+    if args.task is not None and args.hyper is None:
+        raise UserError("--task goes with --hyper NAME.")
     if args.methods:
         return _list_methods(args)
+    if args.hyper is not None:
+        return _list_hyper(args)
     from o2okit.papers import STUDIES, overview, values
 
     if args.paper is not None:
@@ -136,6 +142,19 @@ def _list_methods(args: argparse.Namespace) -> int:
         return 0
     table = pd.DataFrame.from_dict(fits, orient="index", columns=list(BACKBONES))
     print(table.replace({True: "yes", False: "-"}).to_string())
+    return 0
+
+
+def _list_hyper(args: argparse.Namespace) -> int:
+    table = o2okit.hyperparameters(args.hyper, args.task)
+    if args.json:
+        print(json.dumps(_records(table.reset_index()), indent=2, ensure_ascii=False))
+        return 0
+    if table.empty:
+        print(f"{args.hyper} has no hyper-parameters")
+        return 0
+    shown = table.replace({"per run": {True: "per run", False: "shared"}})
+    print(shown.rename(columns={"per run": "a cohort's runs"}).rename_axis(None).to_string())
     return 0
 
 

@@ -35,6 +35,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="how many runs, updates and steps are still to do, and about how long they take",
     )
     _add_sections(command)
+    _add_parameters(command)
     command.set_defaults(command=_plan)
 
     command = commands.add_parser(
@@ -137,14 +138,15 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
 
 def _plan(args: argparse.Namespace) -> int:
     keys = _sections(args)
-    profile = default_profile() if args.profile is None else check_profile(args.profile)
+    values = {"profile": default_profile(), **_values(args)}
+    check_profile(values["profile"])
     from o2okit.batch.plan import plan, text
 
     def tell(what: str) -> None:
         if sys.stderr.isatty():
             print(what, file=sys.stderr)
 
-    print(text(plan(keys, {"profile": profile}, tell=tell), profile))
+    print(text(plan(keys, values, tell=tell), values["profile"]))
     return 0
 
 

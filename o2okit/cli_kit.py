@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from o2okit.errors import UserError
 from o2okit.profiles import PROFILES
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from o2okit.result import Result
 
 
@@ -66,11 +69,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--steps", type=int, help="updates; default: the profile's")
     command.set_defaults(command=_pretrain)
 
-    command = commands.add_parser("finetune", help="one cell: pre-train, fine-tune, draw the curve")
+    command = commands.add_parser("finetune", help="pre-train, fine-tune, draw the curves")
     _add_cell(command)
-    command.add_argument("backbone", help="for instance iql")
+    command.add_argument("backbone", nargs="+", help="for instance iql")
     command.add_argument(
-        "--method", default="naive", help="default: naive; `o2okit list --methods` shows them"
+        "--method",
+        action="append",
+        help="default: naive; may be given again, to compare; `o2okit list --methods` shows them",
     )
     command.add_argument(
         "--replay", help="online, mixed, half or part; default: the method's, else the backbone's"
@@ -92,7 +97,7 @@ def _add_cell(command: argparse.ArgumentParser, *, data: bool = True) -> None:
         "task", help="for instance hopper-medium-v2; `o2okit data list` shows them"
     )
     command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
-    command.add_argument("--seeds", type=int, help="how many; default: the profile's")
+    command.add_argument("--seeds", help="how many, or which: 3 or 0,4,7; default: the profile's")
     command.add_argument("--eval-every", type=int, help="steps; default: the profile's")
     command.add_argument(
         "--ant-obs", type=int, default=OWN["ant_obs"], help="27: ant without its 84 zeros"
@@ -174,10 +179,11 @@ def _finetune(args: argparse.Namespace) -> int:
     from o2okit import experiment
     from o2okit.papers.parameters import typed
 
+    methods = args.method or ["naive"]
     result = experiment.finetune(
         args.task,
         args.backbone,
-        args.method,
+        methods,
         steps=args.steps,
         offline_steps=args.offline_steps,
         replay=args.replay,
@@ -185,7 +191,11 @@ def _finetune(args: argparse.Namespace) -> int:
         updates_per_step=args.updates_per_step,
         **_common(args),
     )
-    return _write(result, args, args.task, args.backbone, args.method)
+    baseline = None
+    if len(methods) > 1:
+        baseline = "naive" if "naive" in methods else methods[0]
+    names = (args.task, "-".join(args.backbone), "-".join(methods))
+    return _write(result, args, *names, baseline=baseline)
 
 
 def _scratch(args: argparse.Namespace) -> int:
@@ -204,13 +214,26 @@ def _scratch(args: argparse.Namespace) -> int:
 def _common(args: argparse.Namespace) -> dict[str, Any]:
     from o2okit.papers.parameters import typed
 
-    names = ("seeds", "profile", "eval_every", "ant_obs", "source", "device")
+    names = ("profile", "eval_every", "ant_obs", "source", "device")
     given = {name: getattr(args, name) for name in names if hasattr(args, name)}
-    return given | {"hyper": typed(args.hyper, "--hyper")}
+    return given | {"seeds": _seeds(args), "hyper": typed(args.hyper, "--hyper")}
 
 
-def _write(result: Result, args: argparse.Namespace, *names: str) -> int:
-    """Draws a cell. What differs from the profile's own amounts is part of its files' names."""
+def _seeds(args: argparse.Namespace) -> Any:
+    """How many or which, as they were typed: ``3``, ``0,4,7`` or ``[0, 4, 7]``."""
+    from o2okit.papers.parameters import parse
+
+    found = None if args.seeds is None else parse(args.seeds)
+    return list(found) if isinstance(found, tuple) else found
+
+
+def _write(
+    result: Result, args: argparse.Namespace, *names: str, baseline: str | None = None
+) -> int:
+    """Draws cells, and compares methods with the ``baseline``.
+
+    What differs from the profile's own amounts is part of the files' names.
+    """
     from o2okit import paths
     from o2okit.papers.gde.entries import AMOUNTS
     from o2okit.report.artefacts import variant
@@ -225,13 +248,23 @@ def _write(result: Result, args: argparse.Namespace, *names: str) -> int:
     if not hasattr(args, "offline_steps"):  # of a fine-tuning it is also the pre-training's
         own["eval_every"] = every
     given = {name: getattr(args, name, None) or value for name, value in own.items()}
+    given["seeds"] = _seeds(args) or own["seeds"]
     given |= {name: dict(given[name]) for name in ("hyper", "method_hyper")}
     profile = result.profile if result.profile == "paper" else ""
     name = ".".join(part for part in (*names, variant(given, own), profile) if part)
     files = result.save(paths.figures(result.profile) / "cells", name)
     print(result.label())
-    print(result.summary("final", "last-10").round(1).to_string(index=False))
+    _show(result.summary("final", "last-10"))
+    if baseline is not None:
+        print(f"better than {baseline}?")
+        _show(result.compare(baseline))
     if result.diverged:
         print(f"diverged, look before you trust: {', '.join(result.diverged)}")
     print("\n".join(str(file) for file in files))
     return 0
+
+
+def _show(table: pd.DataFrame) -> None:
+    """Prints a table; a single seed has no interval."""
+    rounded = table.replace([math.inf, -math.inf], math.nan).round(1)
+    print(rounded.to_string(index=False, na_rep="-"))

@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from o2okit.backbones import BACKBONES
+from o2okit.backbones.settings import authors
 from o2okit.data import Dataset
 from o2okit.errors import UserError, is_whole, known, whole
-from o2okit.hyper import complete, given
+from o2okit.hyper import complete, given, listed
 from o2okit.methods import METHODS
 from o2okit.papers.gde.entries import AMOUNTS
 from o2okit.papers.qcse.entries import AMOUNTS as QCSE_AMOUNTS
@@ -37,6 +39,8 @@ from o2okit.tasks import task as find_task
 from o2okit.training import RunSpec, protocol, train
 from o2okit.training.obtain import STAND_IN, dataset
 from o2okit.training.train import resolve_device
+
+HYPER_COLUMNS = ["name", "default", "allowed", "per run", "symbol", "source"]
 
 
 def pretrain(
@@ -117,7 +121,7 @@ def finetune(
     amounts, seeds = AMOUNTS[profile], _seeds(seeds, profile)
     if offline_steps is not None:
         offline_steps = whole("offline_steps", offline_steps, 1)
-    scaled = QCSE_AMOUNTS[profile].method_hyper | amounts.method_hyper
+    scaled = _scaled(profile)
     backbones = _names("backbone", backbone, BACKBONES)
     methods = _names("method", method, METHODS)
     kind = {"eval_every": eval_every, "ant_obs": ant_obs}
@@ -193,6 +197,48 @@ def scratch(
         for seed in _seeds(seeds, profile)
     ]
     return Result(train(specs, device=device, label=task), None, profile)
+
+
+def hyperparameters(
+    name: str, task: str | None = None, *, profile: str | None = None
+) -> pd.DataFrame:
+    """What can be set in a backbone or a method, a row each.
+
+    Args:
+        name: of the backbone or the method.
+        task: adds a column with what is taken there, by its authors' settings and in this profile.
+        profile: as for ``pretrain``.
+
+    Returns:
+        Index: name; columns ``default``, ``allowed``, ``per run`` (whether runs of a cohort may differ in it,
+        so that a sweep is trained together), ``symbol`` and ``source`` (spec 2 is section 2 of a
+        specification).
+
+    Raises:
+        UserError: a name does not exist.
+    """
+    known("backbone or method", name, [*BACKBONES, *METHODS])
+    profile = default_profile() if profile is None else check_profile(profile)
+    rows = listed({**METHODS, **BACKBONES}[name].Hyperparameters)
+    table = pd.DataFrame(rows, columns=HYPER_COLUMNS).set_index("name")
+    if task is None:
+        return table
+    where, amounts = find_task(task), AMOUNTS[profile]
+    if name in BACKBONES:
+        here = authors(name, where) | BACKBONES[name].paced(amounts.offline_steps)
+    else:
+        here = METHODS[name].settings(where, amounts.online_steps) | _scaled(profile).get(name, {})
+    taken = {
+        key: "by the dataset" if callable(value) else value
+        for key, value in (table["default"].to_dict() | here).items()
+    }
+    table.insert(1, task, pd.Series(taken, dtype=object))
+    return table
+
+
+def _scaled(profile: str) -> dict[str, dict[str, Any]]:
+    """Per method the hyper-parameters that a profile scales."""
+    return dict(QCSE_AMOUNTS[profile].method_hyper | AMOUNTS[profile].method_hyper)
 
 
 def _run(

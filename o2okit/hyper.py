@@ -88,6 +88,33 @@ def described(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def listed(cls: type) -> list[dict[str, Any]]:
+    """Of each hyper-parameter: name, default, what is allowed, whether it is per run, symbol and source."""
+    return [
+        {
+            "name": field.name,
+            "default": field.default,
+            "allowed": _allowed(field),
+            "per run": field.metadata["per_run"],
+            "symbol": field.metadata["symbol"],
+            "source": field.metadata["source"],
+        }
+        for field in dataclasses.fields(cls)
+    ]
+
+
+def _allowed(field: dataclasses.Field) -> str:
+    if names := field.metadata.get("allowed"):
+        return ", ".join(names)
+    kind, low, high = type(field.default), field.metadata["low"], field.metadata["high"]
+    if kind is bool:
+        return "True, False"
+    what = {int: "whole", tuple: "whole numbers"}.get(kind, "number")
+    bounds = f">= {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+    bounds = "" if low == -math.inf and high == math.inf else f" {bounds}"
+    return what + bounds + (" or infinite" if field.metadata["infinite"] else "")
+
+
 def _checked(field: dataclasses.Field, value: Any, owner: str) -> Any:
     if allowed := field.metadata.get("allowed"):
         return known(f"{owner}.{field.name}", value, allowed)

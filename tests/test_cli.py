@@ -165,6 +165,23 @@ def test_list_methods_shows_which_backbones_each_is_defined_for(capsys):
     assert values["reiql"] == {name: name == "iql" for name in BACKBONES}
 
 
+def test_list_hyper_shows_what_can_be_set_and_what_a_task_takes(capsys):
+    assert main(["list", "--hyper", "qcse", "--task", "hopper-medium-v2"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["default", "hopper-medium-v2"]
+    (k,) = (row.split() for row in rows if row.split()[0] == "k")
+    assert k[:3] == ["k", "15", "10"]
+    assert k[6:8] == ["per", "run"]
+    assert main(["list", "--hyper", "iql", "--json"]) == 0
+    values = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert values["expectile"]["default"] == 0.7
+    assert values["expectile"]["per run"] is True
+    assert main(["list", "--hyper", "naive"]) == 0
+    assert capsys.readouterr().out == "naive has no hyper-parameters\n"
+    assert "--hyper NAME" in refused(capsys, "list", "--task", "hopper-medium-v2")
+    assert "Did you mean 'qcse'" in refused(capsys, "list", "--hyper", "qsce")
+
+
 # --- claims, report -------------------------------------------------------------------------------
 def test_claims_json_holds_every_published_claim_and_none_is_judged_before_a_run(capsys):
     assert main(["claims", "--json"]) == 0
@@ -432,6 +449,18 @@ def test_a_malformed_batch_is_refused_before_a_process_starts(
     assert said in refused(capsys, "run", *arguments)
     assert started == []
     assert [entry.name for entry in home.iterdir()] == ["notebooks"]
+
+
+def test_a_plan_takes_the_notebooks_parameters(capsys):
+    command = ["plan", "gde/ablations", "--profile", "smoke"]
+    runs = []
+    for given in ([], ["-p", "seeds", "[4, 7, 9]"]):
+        assert main([*command, *given]) == 0
+        (row,) = (r for r in capsys.readouterr().out.splitlines() if r.startswith("gde/ablations"))
+        runs.append(int(row.split()[1]))
+    assert runs[1] == 3 * runs[0] > 0
+    assert "given twice" in refused(capsys, *command, "-p", "profile", "laptop")
+    assert "unknown parameter 'seed'" in refused(capsys, *command, "-p", "seed", "1")
 
 
 def test_where_no_section_has_data_nothing_is_started(capsys, monkeypatch):

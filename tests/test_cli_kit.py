@@ -26,6 +26,7 @@ def test_finetune_prints_the_scores_and_leaves_the_files(tmp_path, capsys):
     assert main([*command, "--offline-steps", "20", "--steps", "10"]) == 0
     out = capsys.readouterr().out
     assert "offline" in out
+    assert "inf" not in out, "of one seed there is no interval"
     folder = tmp_path / "runs" / "smoke-figures" / "cells"
     assert {path.suffix for path in folder.iterdir()} == {".pdf", ".png", ".csv", ".json"}
     record = json.loads((folder / "hopper-random-v2.bc.naive.steps-10.json").read_text())
@@ -43,6 +44,20 @@ def test_no_cell_takes_the_files_of_another(tmp_path):
         "hopper-random-v2.bc.naive.steps-10.json",
         "hopper-random-v2.bc.naive.steps-10_hyper-actor_lr=1e-3.json",
     }
+
+
+def test_finetune_compares_methods_and_takes_the_seeds_that_are_named(tmp_path, capsys):
+    command = ["finetune", "hopper-random-v2", "td3+bc", "--profile", "smoke", "--seeds", "0,7"]
+    amounts = ["--offline-steps", "20", "--steps", "30"]
+    assert main([*command, *amounts, "--method", "naive", "--method", "rnd"]) == 0
+    out = capsys.readouterr().out
+    assert "better than naive?" in out
+    assert "td3+bc + rnd" in out
+    name = "hopper-random-v2.td3+bc.naive-rnd.steps-30_seeds-0+7.json"
+    record = json.loads((tmp_path / "runs" / "smoke-figures" / "cells" / name).read_text())
+    online = [run for run in record["runs"].values() if run["phase"] == "online"]
+    found = {(run["method"], run["seed"]) for run in online}
+    assert found == {("naive", 0), ("naive", 7), ("rnd", 0), ("rnd", 7)}
 
 
 def test_pretrain_compares_backbones(tmp_path, capsys):
@@ -124,6 +139,9 @@ def test_one_process_builds_a_file_and_the_others_wait(tmp_path, monkeypatch, ca
         (["scratch", "hopper", "--steps", "0"], "steps must be"),
         (["finetune", "hopper-random-v2", "iqll"], "Did you mean 'iql'"),
         (["finetune", "hopper-random-v2", "iql", "--seeds", "0"], "at least 1"),
+        (["finetune", "hopper-random-v2", "iql", "--seeds", "three"], "got 'three'"),
+        (["finetune", "hopper-random-v2", "iql", "--seeds", "0,0"], r"got [0, 0]"),
+        (["finetune", "hopper-random-v2", "iql", "--method", "gdee"], "Did you mean 'gde'"),
         (["finetune", "hopper-random-v2", "iql", "--profile", "lap"], "Did you mean 'laptop'"),
     ],
 )

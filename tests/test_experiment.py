@@ -19,6 +19,7 @@ from o2okit.data.rows import Rows
 from o2okit.data.statistics import published_values
 from o2okit.errors import UserError
 from o2okit.hyper import complete
+from o2okit.methods import METHODS
 from o2okit.result import Result
 from o2okit.result import _told_apart as told_apart
 from o2okit.tasks import FAMILIES, normalised_score, task
@@ -183,6 +184,46 @@ def test_the_profile_scales_the_methods_of_both_papers_and_what_is_given_wins(mo
         o2okit.finetune(
             TASK, "td3+bc", "qcse", profile="smoke", seeds=1, method_hyper={"start": 60}
         )
+
+
+@pytest.mark.parametrize(
+    ("backbone", "method"),
+    [("td3+bc", "qcse"), ("iql", "gde"), ("cql", "sung"), ("iql", "bp-iql"), ("awac", "pex")],
+)
+def test_the_table_of_hyper_parameters_says_what_runs_take(monkeypatch, backbone, method):
+    asked = []
+    monkeypatch.setattr(experiment, "train", lambda specs, **_: asked.extend(specs))
+    monkeypatch.setattr(experiment, "Result", lambda *_: None)
+    o2okit.finetune(TASK, backbone, method, profile="smoke", seeds=1)
+    offline, online = asked
+    for name, taken in ((backbone, offline.hyper), (method, online.method_hyper)):
+        table = o2okit.hyperparameters(name, TASK, profile="smoke")
+        here = table[TASK].to_dict()
+        scaled = {key: value for key, value in here.items() if value == "by the dataset"}
+        assert here == taken | scaled
+        assert list(scaled) == (["reward_scale"] if name == "iql" else [])
+        assert (table["source"] + table["symbol"] != "").all()
+
+
+def test_what_may_be_set_is_said_of_every_hyper_parameter():
+    for name, cls in {**BACKBONES, **METHODS}.items():
+        fields = dataclasses.fields(cls.Hyperparameters)
+        table = o2okit.hyperparameters(name)
+        assert list(table.index) == [field.name for field in fields]
+        assert list(table["default"]) == [field.default for field in fields]
+        assert list(table["per run"]) == [field.metadata["per_run"] for field in fields]
+    allowed = o2okit.hyperparameters("qcse")["allowed"]
+    assert allowed["squash"] == "True, False"
+    assert allowed["reference"] == "minibatch, buffer"
+    assert allowed["size"] == "whole >= 2"
+    assert allowed["weight"] == "number >= 0"
+    allowed = o2okit.hyperparameters("td3+bc")["allowed"]
+    assert (allowed["discount"], allowed["reward_bias"]) == ("number 0 to 1", "number")
+    assert allowed["hidden"] == "whole numbers >= 1"
+    with pytest.raises(UserError, match="Did you mean 'td3\\+bc'"):
+        o2okit.hyperparameters("td3bc")
+    with pytest.raises(UserError, match="Did you mean"):
+        o2okit.hyperparameters("iql", "hopper-medum-v2")
 
 
 def made_up(scores, phase="online") -> Result:

@@ -81,6 +81,11 @@ TABLE: dict[tuple[str, str, str], dict[str, Any]] = {
 }
 
 
+def authors(backbone: str, task: Task) -> dict[str, Any]:
+    """The table's changes for a task; a value may be a function of the dataset."""
+    return dict(TABLE.get((kin(backbone), task.family, task.scored), {}))
+
+
 def settings(
     backbone: str, task: Task, dataset: Dataset | None, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -95,7 +100,7 @@ def settings(
     Raises:
         UserError: the dataset does not determine one of them.
     """
-    changes = TABLE.get((kin(backbone), task.family, task.scored), {}) | given_values(given)
+    changes = authors(backbone, task) | given_values(given)
     return {
         name: value(dataset) if callable(value) else value
         for name, value in changes.items()

@@ -11,7 +11,7 @@ import torch
 from tabulate import tabulate
 
 from o2okit.errors import UserError
-from o2okit.papers import study_class
+from o2okit.papers import parameters_of, study_class
 from o2okit.papers.study import Study
 from o2okit.training import RunSpec, RunStore
 from o2okit.training.obtain import STAND_IN
@@ -61,8 +61,9 @@ def plan(
         tell: called with a line before each measurement.
 
     Raises:
-        UserError: a section or a value does not exist.
+        UserError: a section or a parameter does not exist, or a value is not allowed.
     """
+    given = parameters_of(keys, values)
     store, seen = RunStore(), set[str]()
     paces: dict[str, Pace] = {}
     updates: dict[tuple[Any, ...], int] = {}
@@ -71,8 +72,8 @@ def plan(
         left = Left(key)
         found.append(left)
         try:
-            study = study_class(key)(**values)
-        except UserError as error:
+            study = study_class(key)(**given[key])
+        except UserError as error:  # for instance no data for any of its tasks
             left.refused = str(error)
             continue
         left.left_out = list(getattr(study, "left_out", ()))

@@ -18,7 +18,7 @@ from o2okit.batch import worker
 from o2okit.batch.notebook import executed_path
 from o2okit.batch.table import Table, last_lines
 from o2okit.errors import UserError
-from o2okit.papers import parameters, study_class
+from o2okit.papers import parameters_of, study_class
 from o2okit.training import StoreError
 from o2okit.training.train import resolve_device
 
@@ -145,13 +145,7 @@ def run_sections(
     """
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1; got {workers}.")
-    given = {}
-    for key in keys:
-        try:
-            checked = parameters.check_all(study_class(key).parameters, values)
-        except UserError as error:
-            raise UserError(f"{key}: {error}") from None
-        given[key] = {name: checked[name] for name in values}
+    given = parameters_of(keys, values)
     sections = [Section(key, given[key]) for key in keys]
     if all(section.state == "failed" for section in sections):
         raise UserError("\n".join(f"{section.key}: {section.note}" for section in sections))

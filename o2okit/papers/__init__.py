@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from o2okit.errors import unknown
+from o2okit.errors import UserError, unknown
 from o2okit.papers.gde.ablations import AblationStudy
 from o2okit.papers.gde.atari import AtariStudy
 from o2okit.papers.gde.backbones import BackboneStudy
@@ -18,6 +19,7 @@ from o2okit.papers.gde.n_step import NStepStudy
 from o2okit.papers.gde.offline_data import OfflineDataStudy
 from o2okit.papers.gde.sac import SACStudy
 from o2okit.papers.gde.toy_maze import ToyMazeStudy
+from o2okit.papers.parameters import check_all
 from o2okit.papers.qcse.acceleration import AccelerationStudy
 from o2okit.papers.qcse.adroit import AdroitStudy as QCSEAdroitStudy
 from o2okit.papers.qcse.aggregates import AggregateStudy
@@ -67,6 +69,21 @@ def study_class(key: str) -> type[Study]:
     if key not in STUDIES:
         raise unknown("section", key, STUDIES, "`o2okit list` shows them.")
     return STUDIES[key]
+
+
+def parameters_of(keys: Iterable[str], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The same parameters for several sections, as each of them has them in the end.
+
+    Raises ``UserError`` that names the section to which one of them means nothing.
+    """
+    found = {}
+    for key in keys:
+        try:
+            checked = check_all(study_class(key).parameters, values)
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from None
+        found[key] = {name: checked[name] for name in values}
+    return found
 
 
 def study(key: str, /, **parameters: Any) -> Study:

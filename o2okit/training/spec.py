@@ -171,7 +171,8 @@ class RunSpec:
             rarely = f", then every {every}" if every > 1 else ""
             raise UserError(
                 f"the run would end without an update: it has {self.steps} steps, and the first update comes "
-                f"after {first} ({where}){rarely}. Give it more steps, or a shorter beginning."
+                f"after {first} ({where}){rarely}. Give it more steps, or a shorter beginning"
+                + (f" ({self._beginning(own)})." if own > self.learning_starts else ".")
             )
         needed, rows = method.first_effect(self.method_hyper), last + 1
         kept = min(rows, self.capacity or rows)
@@ -179,8 +180,15 @@ class RunSpec:
             raise UserError(
                 f"method {self.method!r} would change nothing: it begins with {needed} transitions of the "
                 f"run's own in the replay, which holds {kept} at the last update. Give the run more steps or "
-                "capacity, or the method a shorter beginning (method_hyper)."
+                f"capacity, or the method a shorter beginning ({self._beginning(needed)})."
             )
+
+    def _beginning(self, number: int) -> str:
+        """Where a method's beginning is set: which of its hyper-parameters is that number."""
+        for name, value in self.method_hyper.items():
+            if value == number and not isinstance(value, bool):
+                return f"method_hyper={{{name!r}: ...}}"
+        return "method_hyper"
 
     def _check_observations(self) -> None:
         seen, data = self.task_seen, self.dataset

@@ -95,7 +95,9 @@ def test_updates_that_are_due_too_late_are_none():
 def test_a_method_that_never_begins_is_refused(method):
     run = {"phase": "online", "backbone": "td3+bc", "method": method, **HOPPER}
     for short in ({"steps": 999}, {"steps": 2_000, "capacity": 999}):
-        with pytest.raises(UserError, match=r"begins with 1000 transitions .* which holds 999"):
+        with pytest.raises(
+            UserError, match=r"begins with 1000 transitions .* holds 999 .*\{'start': \.\.\.\}"
+        ):
             spec(**run, **short)
         assert spec(**run, **short, method_hyper={"start": 999}).method == method
     assert spec(**run, steps=1_000).steps == 1_000

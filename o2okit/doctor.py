@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 
 import o2okit
-from o2okit import paths
+from o2okit import native, paths
 from o2okit.errors import UserError
+from o2okit.methods import neighbours
 from o2okit.training.store import RunStore
 
 PACKAGES = {  # and the extra of o2okit that installs them
@@ -77,6 +78,12 @@ def _device() -> list[Finding]:
         found.append(Finding("note", "threads", text))
     elif threads < cores <= 4:
         found.append(Finding("note", "threads", "PyTorch uses fewer threads than there are cores"))
+    try:
+        there = native.compiled(neighbours.SOURCE) is not None
+        text = "compiles" if there else "none that works (CC, cc): QCSE's bonus takes twice as long"
+        found.append(Finding("ok" if there else "note", "C compiler", text))
+    except UserError as error:
+        found.append(Finding("BAD", "C compiler", str(error)))
     if torch.cuda.is_available():
         found.append(Finding("ok", "gpu", torch.cuda.get_device_name()))
     else:

@@ -15,6 +15,7 @@ RANKS = {
     "paths": 0,
     "revision": 0,
     "files": 0,
+    "native": 1,
     "source": 1,
     "tasks": 1,
     "data": 1,

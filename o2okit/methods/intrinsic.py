@@ -16,7 +16,7 @@ from torch import Tensor
 from o2okit.data import Batch, Replay
 from o2okit.hyper import per_run, static
 from o2okit.methods.base import Naive
-from o2okit.methods.neighbours import moments
+from o2okit.methods.neighbours import distinct, moments
 
 NOTED = 50  # updates between metrics: each time they cost as much as a bonus
 
@@ -35,17 +35,17 @@ class IntrinsicHyperparameters:
 class Rows(NamedTuple):
     """Rows of the run's own, ``[R, N]``: the queries first, then what was drawn beside them.
 
-    ``present``: whether a place holds a row that counts. ``hidden`` ``[R, Q, N]``: whether a row does not
-    count for a query, as the query itself. Observations and actions are as the losses see them.
+    ``present``: whether a place holds a row that counts. ``first`` ``[R, Q]``: of each query the place whose
+    row is itself, -1 where none is. Observations and actions are as the losses see them.
     """
 
     obs: Tensor
     action: Tensor
     present: Tensor
-    hidden: Tensor
+    first: Tensor
 
     def after(self, number: int) -> Rows:
-        """All rows but the first ``number``; what is present or hidden stays as it is."""
+        """All rows but the first ``number``; what is present, and where, stays as it is."""
         return self._replace(obs=self.obs[:, number:], action=self.action[:, number:])
 
 
@@ -131,7 +131,9 @@ class Intrinsic(Naive):
         """The reward ``[R, B]`` with the bonus, and the metrics."""
         self.noted: dict[str, Tensor] = {}
         if self.due:
-            bonus = torch.where(self.asked, self.strength(batch), 0.0)
+            bonus = self.strength(batch)
+            if self.queries is not None:  # or all are asked
+                bonus = torch.where(self.asked, bonus, 0.0)
             self.note("bonus", bonus)
             if self.hyper.reuse:
                 self.remember(bonus)
@@ -229,10 +231,5 @@ class Intrinsic(Naive):
             room = size - present.sum(1, keepdim=True)
             fits = torch.arange(more, device=self.device) < room
             places, present = torch.cat([places, drawn], 1), torch.cat([present, fits], 1)
-        same = places[:, :, None] == places[:, None]
-        earlier = torch.ones(same.shape[1:], dtype=torch.bool, device=self.device).tril(-1)
-        if not self.steady:  # or all are present
-            earlier = earlier & present[:, None]
-        present = present & ~(same & earlier).any(-1)
-        hidden = same[:, : self.asked.shape[1]] | ~present[:, None]
-        return Rows(obs, action, present, hidden)
+        present, first = distinct(places, present)
+        return Rows(obs, action, present, first[:, : self.asked.shape[1]])

@@ -6,12 +6,16 @@
 
 ``b`` is, up to a constant, the entropy of the states given ``c``, per dimension, as Kraskov et al. (2004)
 estimate it; ``c`` is a value of state and action (QCSE) or of the state (VCSE).
+
+On a CPU ``neighbours.c`` does what costs the most, up to rounding (``o2okit.native``); here it is to be read.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,23 +25,140 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln
 from torch import Tensor
 
+from o2okit import native
 from o2okit.errors import UserError
 from o2okit.nn.products import never_alone
 
 TINY = 1e-5  # in the logarithm, as in VCSE's code, and in a LayerNorm
+SOURCE = Path(__file__).with_suffix(".c")
 
 
 class Neighbours(NamedTuple):
-    """ε and n of the queries ``[R, Q]``; D_c ``[R, Q, M]``, infinite where a pair does not count."""
+    """ε and n of the queries ``[R, Q]``; whether ε is a distance in ``c`` is asked for now and then."""
 
     radius: Tensor
     count: Tensor
     conditions: Tensor
+    present: Tensor
+    first: Tensor
 
     @property
     def by_condition(self) -> Tensor:
         """Whether ε is a distance in ``c`` ``[R, Q]``."""
-        return (self.conditions == self.radius[..., None]).any(-1)
+        gaps = _gaps(self.conditions, _hidden(self.present, self.first))
+        return (gaps == self.radius[..., None]).any(-1)
+
+
+def _in_c(x: Tensor) -> bool:
+    """Whether C does it: for tensors on a CPU, through which no gradient flows."""
+    return x.is_cpu and not x.requires_grad and native.compiled(SOURCE) is not None
+
+
+# --- which rows there are -------------------------------------------------------------------------
+def distinct(places: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows that count once, however often they were drawn.
+
+    Args:
+        places: which row each is ``[R, M]``.
+        present: which of them there are ``[R, M]``.
+
+    Returns:
+        Which count ``[R, M]``: of those that are the same and present the first; and that one's number, -1
+        where there is none.
+    """
+    if _in_c(places):
+        counts, first = torch.empty_like(present), torch.empty_like(places)
+        _distinct(places.contiguous(), present.contiguous(), counts, first)
+        return counts, first
+    same = (places[:, :, None] == places[:, None]) & present[:, None]
+    first = torch.where(same.any(-1), same.to(torch.uint8).argmax(-1), -1)
+    return first == torch.arange(places.shape[1], device=places.device), first
+
+
+@native.operation("(Tensor places, Tensor present, Tensor(a!) counts, Tensor(b!) first) -> ()")
+def _distinct(places: Tensor, *tensors: Tensor) -> Callable[[], None]:
+    return native.call(native.compiled(SOURCE).distinct, *places.shape, places, *tensors)
+
+
+def _hidden(present: Tensor, first: Tensor) -> Tensor:
+    """Which pairs do not count ``[R, Q, M]``: rows that do not, and the query itself."""
+    itself = first[..., None] == torch.arange(present.shape[1], device=first.device)
+    return itself | ~present[:, None]
+
+
+# --- the nearest of them --------------------------------------------------------------------------
+def neighbours(
+    states: Tensor,
+    conditions: Tensor,
+    present: Tensor,
+    first: Tensor,
+    up_to: Tensor,
+    *,
+    unit: float = 1.0,
+    joint: bool = True,
+    self_inclusive: bool = False,
+) -> Neighbours:
+    """ε and n of each query.
+
+    Args:
+        states: of the reference set ``[R, M, d]``, the queries first.
+        conditions: c, likewise ``[R, M]``.
+        present: which of them count ``[R, M]``.
+        first: of each query the number of the row that is itself ``[R, Q]``, as of ``distinct``.
+        up_to: of ``up_to_kth``, k at least 1.
+        unit: what states are divided by.
+        joint: ε from D; otherwise the larger of two k-th distances, in s and in c by themselves.
+        self_inclusive: the row itself is its first neighbour.
+    """
+    if self_inclusive:  # the others are up to the (k-1)-th; none is where k = 1, and ε is 0
+        up_to = F.pad(up_to[..., 1:], (0, 1))
+    set_ = (conditions, present, first)
+    if _in_c(states):
+        radius, count = torch.empty_like(first, dtype=torch.float32), torch.empty_like(first)
+        given = [each.contiguous() for each in (states, *set_, up_to)]
+        _nearest(*given, unit, joint, radius, count)
+        return Neighbours(radius, count, *set_)
+    hidden, states = _hidden(present, first), states / unit
+    gaps = _gaps(conditions, hidden)
+    distances = state_distances(states[:, : first.shape[1]], states)
+    if joint:
+        radius = kth_smallest(torch.maximum(distances, gaps), up_to)
+    else:
+        theirs = kth_smallest(torch.where(hidden, torch.inf, distances), up_to)
+        radius = torch.maximum(kth_smallest(gaps, up_to), theirs)
+    return Neighbours(radius, (gaps < radius[..., None]).sum(-1), *set_)
+
+
+@native.operation(
+    "(Tensor states, Tensor conditions, Tensor present, Tensor first, Tensor up_to, float unit, bool joint, "
+    "Tensor(a!) radius, Tensor(b!) count) -> ()"
+)
+def _nearest(
+    states: Tensor,
+    conditions: Tensor,
+    present: Tensor,
+    first: Tensor,
+    up_to: Tensor,
+    unit: float,
+    joint: bool,
+    radius: Tensor,
+    count: Tensor,
+) -> Callable[[], None]:
+    sizes = (*states.shape, first.shape[1], up_to.shape[-1])
+    tensors = (states, conditions, present, first, up_to, radius, count)
+    search = native.call(native.compiled(SOURCE).nearest, *sizes, int(joint), unit, *tensors)
+
+    def again() -> None:
+        if search():
+            raise MemoryError("no memory for the distances of a bonus")
+
+    return again
+
+
+def _gaps(conditions: Tensor, hidden: Tensor) -> Tensor:
+    """D_c ``[R, Q, M]``, infinite where a pair does not count."""
+    gaps = (conditions[:, : hidden.shape[1], None] - conditions[:, None]).abs()
+    return torch.where(hidden, torch.inf, gaps)
 
 
 def state_distances(queries: Tensor, reference: Tensor) -> Tensor:
@@ -58,74 +179,29 @@ def kth_smallest(distances: Tensor, up_to: Tensor) -> Tensor:
             largest of them is taken; where none does, the result is 0.
         up_to: of ``up_to_kth``.
     """
-    smallest = _smallest(distances, up_to.shape[-1])
-    there = (smallest < torch.inf) & up_to[..., : smallest.shape[-1]]
+    most = min(up_to.shape[-1], distances.shape[-1])
+    smallest = distances.topk(most, dim=-1, largest=False).values
+    there = (smallest < torch.inf) & up_to[..., :most]
     return torch.where(there, smallest, 0.0).amax(-1)
 
 
-def _smallest(distances: Tensor, most: int) -> Tensor:
-    """The ``most`` smallest along the last axis, in order, NaN last."""
-    if distances.is_cpu:
-        rows = distances.detach().clone()
-        torch.ops.o2okit.sort_rows(rows)
-        return rows[..., :most]
-    return distances.topk(min(most, distances.shape[-1]), dim=-1, largest=False).values
-
-
-# An operation of PyTorch's, so that it is recorded with the others.
-LIBRARY = torch.library.Library("o2okit", "DEF")
-LIBRARY.define("sort_rows(Tensor(a!) x) -> ()")
-
-
-@torch.library.impl(LIBRARY, "sort_rows", "CPU")
-def _sort_rows(x: Tensor) -> None:
-    """In place; NumPy sorts a whole row, vectorised, in a third of the time of ``topk``."""
-    x.numpy().sort(axis=-1)
-
-
-def neighbours(
-    states: Tensor,
-    conditions: Tensor,
-    hidden: Tensor,
-    up_to: Tensor,
-    *,
-    joint: bool = True,
-    self_inclusive: bool = False,
-) -> Neighbours:
-    """ε and n of each query.
-
-    Args:
-        states: distances D_s ``[R, Q, M]`` of queries and reference set.
-        conditions: distances D_c, likewise.
-        hidden: which pairs do not count ``[R, Q, M]``: a row and itself, for instance.
-        up_to: of ``up_to_kth``, k at least 1.
-        joint: ε from D; otherwise the larger of two k-th distances, in s and in c by themselves.
-        self_inclusive: the row itself is its first neighbour.
-    """
-    if self_inclusive:  # the others are up to the (k-1)-th; none is where k = 1, and ε is 0
-        up_to = F.pad(up_to[..., 1:], (0, 1))
-    conditions = torch.where(hidden, torch.inf, conditions)  # masked_fill takes twice as long
-    if joint:
-        radius = kth_smallest(torch.maximum(states, conditions), up_to)
-    else:
-        theirs = kth_smallest(torch.where(hidden, torch.inf, states), up_to)
-        radius = torch.maximum(kth_smallest(conditions, up_to), theirs)
-    return Neighbours(radius, (conditions < radius[..., None]).sum(-1), conditions)
-
-
-def conditional_bonus(
-    found: Neighbours, dimensions: int, reference: int, *, count_self: bool = False
-) -> Tensor:
+# --- bonuses --------------------------------------------------------------------------------------
+def conditional_bonus(found: Neighbours, dimensions: int, *, count_self: bool = False) -> Tensor:
     """The estimate b ``[R, Q]`` of each query.
 
     Args:
         found: of ``neighbours``.
         dimensions: d_s, numbers in a state.
-        reference: M, rows of the reference set.
         count_self: each row is among its own n.
     """
-    psi = _digamma(reference + 2, dimensions, found.radius.device)[int(count_self) :]
-    return psi[found.count] + torch.log(2 * found.radius + TINY)
+    size = found.conditions.shape[1]
+    psi = _digamma(size + 2, dimensions, found.radius.device)[int(count_self) :]
+    return psi[found.count] + torch.log(_tiny(found.radius.device).add(found.radius, alpha=2))
+
+
+@lru_cache
+def _tiny(device: torch.device) -> Tensor:
+    return torch.tensor(TINY, device=device)
 
 
 @lru_cache
@@ -135,9 +211,12 @@ def _digamma(size: int, dimensions: int, device: torch.device) -> Tensor:
     return psi / dimensions
 
 
-def state_bonus(distances: Tensor, hidden: Tensor, up_to: Tensor) -> Tensor:
+def state_bonus(
+    states: Tensor, present: Tensor, first: Tensor, up_to: Tensor, *, unit: float = 1.0
+) -> Tensor:
     """log(1 + ε^S) ``[R, Q]``, ε^S the k-th state distance; arguments as for ``neighbours``."""
-    return torch.log1p(kth_smallest(torch.where(hidden, torch.inf, distances), up_to))
+    nothing = torch.zeros_like(states[..., 0])
+    return torch.log1p(neighbours(states, nothing, present, first, up_to, unit=unit).radius)
 
 
 # --- scales ---------------------------------------------------------------------------------------
@@ -156,8 +235,17 @@ def moments(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 def standardised(values: Tensor, counts: Tensor) -> Tensor:
     """``[R, M]`` as a LayerNorm over those that count ``[R, M]`` has them."""
+    if _in_c(values):
+        result = torch.empty_like(values)
+        _standardised(values.contiguous(), counts.contiguous(), result)
+        return result
     mean, std = moments(values, counts)
     return (values - mean) / (std.square() + TINY).sqrt()
+
+
+@native.operation("(Tensor values, Tensor counts, Tensor(a!) result) -> ()")
+def _standardised(values: Tensor, *tensors: Tensor) -> Callable[[], None]:
+    return native.call(native.compiled(SOURCE).standardised, *values.shape, TINY, values, *tensors)
 
 
 # --- a set of states ------------------------------------------------------------------------------

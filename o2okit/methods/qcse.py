@@ -98,15 +98,16 @@ class QCSE(SE):
         value = self.condition(rows, batch)
         if h.q_norm:
             value = standardised(value, rows.present)
-        between = (value[:, : rows.hidden.shape[1], None] - value[:, None]).abs()
+        states, unit = self.states(rows)
         found = neighbours(
-            *(self.distances(rows), between, rows.hidden, self.up_to),
+            *(states, value, rows.present, rows.first, self.up_to),
+            unit=unit,
             joint=h.joint,
             self_inclusive=h.self_inclusive,
         )
         if self.noting:
             self.note("by_condition", found.by_condition.float())
-        return conditional_bonus(found, self.task.obs_size, value.shape[1], count_self=h.count_self)
+        return conditional_bonus(found, self.task.obs_size, count_self=h.count_self)
 
     # --- critics of its own -----------------------------------------------------------------------
     def extra_updates(self, batch: Batch) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from o2okit.data import Batch
 from o2okit.hyper import choice, per_run, static
 from o2okit.methods.intrinsic import Intrinsic, IntrinsicHyperparameters, Rows
-from o2okit.methods.neighbours import moments, state_bonus, state_distances, up_to_kth
+from o2okit.methods.neighbours import moments, state_bonus, up_to_kth
 from o2okit.tasks import Task
 
 NEAREST = {"walker2d": 20, "hopper": 10}  # k by robot; the other tasks': 25 AntMaze, 15
@@ -66,19 +66,16 @@ class SE(Intrinsic):
         """The reference set, the queries first."""
         return self.rows(batch, self.hyper.size, only_drawn=self.hyper.reference == "buffer")
 
-    def distances(self, rows: Rows) -> Tensor:
-        """D_s ``[R, Q, N]`` of scaled states."""
-        states, kind = rows.obs, self.hyper.s_norm
-        if kind == "zscore":
+    def states(self, rows: Rows) -> tuple[Tensor, float]:
+        """The states ``[R, N, d]``, and the unit in which their distances are measured."""
+        states, size = rows.obs, self.task.obs_size
+        if self.hyper.s_norm == "zscore":
             mean, std = moments(states, rows.present)
             states = (states - mean) / (std + 1e-5)
-        elif kind != "none":
-            states = states / (
-                self.task.obs_size if kind == "dimensions" else self.task.obs_size**0.5
-            )
-        return state_distances(states[:, : rows.hidden.shape[1]], states)
+        return states, {"dimensions": size, "root": size**0.5}.get(self.hyper.s_norm, 1.0)
 
     def bonus(self, batch: Batch) -> Tensor:
         """As ``Intrinsic.bonus``."""
         rows = self.look(batch)
-        return state_bonus(self.distances(rows), rows.hidden, self.up_to)
+        states, unit = self.states(rows)
+        return state_bonus(states, rows.present, rows.first, self.up_to, unit=unit)

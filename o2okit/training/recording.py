@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from o2okit.errors import UserError
+from o2okit.native import PREPARED
 from o2okit.nn.products import recorded_buffers
 
 FLAG = "O2OKIT_RECORD"
@@ -192,7 +193,8 @@ class _Notes(TorchDispatchMode):
             again = _writing(operation, args, kwargs, results, new)
             self._calls.append(_Call(again, set() if name in BY_SHAPE else reads, makes))
         elif in_place:
-            self._calls.append(_Call(partial(operation, *args, **kwargs), reads, makes))
+            prepare = PREPARED.get(operation, partial(partial, operation))
+            self._calls.append(_Call(prepare(*args, **kwargs), reads, makes))
         return result
 
 

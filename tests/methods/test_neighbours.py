@@ -5,15 +5,17 @@ import pytest
 import torch
 from scipy.special import digamma
 
+from o2okit import native
 from o2okit.errors import UserError
 from o2okit.methods.neighbours import (
+    SOURCE,
     conditional_bonus,
+    distinct,
     kth_smallest,
     moments,
     neighbours,
     standardised,
     state_bonus,
-    state_distances,
     state_entropy,
     up_to_kth,
 )
@@ -21,6 +23,16 @@ from o2okit.methods.qcse import VCSE_CODE
 
 A = ([[0], [1], [3], [7], [8]], [0, 2, 1, 5, 4.5])
 B = ([[0, 0], [1, 0], [0, 2], [3, 3], [4, 3], [3, 5]], [0, 0.5, 3, 1, 6, 5])
+
+CODE_IN_C = native.compiled(SOURCE)
+IN = ["torch", pytest.param("c", marks=pytest.mark.skipif(CODE_IN_C is None, reason="no compiler"))]
+
+
+@pytest.fixture(params=IN, autouse=True)
+def way(request, monkeypatch):
+    """Everything holds in PyTorch and in C."""
+    code = CODE_IN_C if request.param == "c" else None
+    monkeypatch.setattr(native, "compiled", lambda source: code)
 
 
 def estimate(states, condition, k, *, default=False, count_self=False, **how):
@@ -30,10 +42,9 @@ def estimate(states, condition, k, *, default=False, count_self=False, **how):
     everyone = torch.ones(1, n, dtype=torch.bool)
     if default:
         q, s = standardised(q, everyone), s / d
-    distances = state_distances(s, s), (q[:, :, None] - q[:, None]).abs()
-    itself = torch.eye(n, dtype=torch.bool)[None]
-    found = neighbours(*distances, itself, up_to_kth(torch.tensor([k])), **how)
-    bonus = conditional_bonus(found, d, n, count_self=count_self)
+    itself = torch.arange(n)[None]
+    found = neighbours(s, q, everyone, itself, up_to_kth(torch.tensor([k])), **how)
+    bonus = conditional_bonus(found, d, count_self=count_self)
     return [each[0].tolist() for each in (found.radius, found.count, bonus)]
 
 
@@ -165,8 +176,8 @@ def test_entropy_of_gaussians(correlation, entropy):
 
 def test_state_entropy_bonus():
     s = torch.tensor([B[0]]).float()
-    itself = torch.eye(6, dtype=torch.bool)[None]
-    bonus = state_bonus(state_distances(s, s), itself, up_to_kth(torch.tensor([1])))
+    everyone, itself = torch.ones(1, 6, dtype=torch.bool), torch.arange(6)[None]
+    bonus = state_bonus(s, everyone, itself, up_to_kth(torch.tensor([1])))
     ours = [0.693147, 0.693147, 1.098612, 0.693147, 0.693147, 1.098612]
     assert bonus[0].tolist() == pytest.approx(ours, abs=2e-6)
 
@@ -186,11 +197,10 @@ def test_against_brute_force_with_a_mask():
     s, q = rng.standard_normal((2, 12, 3)), rng.standard_normal((2, 12))
     there = rng.random((2, 12)) < 0.7
     S, Q, T = torch.tensor(s).float(), torch.tensor(q).float(), torch.tensor(there)
-    hidden = ~T[:, None] | torch.eye(12, dtype=torch.bool)
     up_to = up_to_kth(torch.tensor([2, 4]))
-    given = (state_distances(S, S), (Q[:, :, None] - Q[:, None]).abs(), hidden, up_to)
+    given = (S, Q, T, torch.arange(12).expand(2, 12), up_to)
     found, marginal = neighbours(*given), neighbours(*given, joint=False)
-    bonus = conditional_bonus(found, 3, 12)
+    bonus = conditional_bonus(found, 3)
     mean, std = moments(S, T)
     for run, kth in enumerate((2, 4)):
         for i in range(12):
@@ -209,6 +219,55 @@ def test_against_brute_force_with_a_mask():
             assert bonus[run, i].item() == pytest.approx(expected, abs=1e-5)
         assert mean[run, 0].tolist() == pytest.approx(s[run][there[run]].mean(0), abs=1e-6)
         assert std[run, 0].tolist() == pytest.approx(s[run][there[run]].std(0), abs=1e-6)
+
+
+def test_copies_of_a_row_are_one_neighbour_and_none_of_themselves():
+    """Rows 5, 5, 7, 5, 9; the first is not there, so that the second stands for the copies."""
+    places = torch.tensor([[5, 5, 7, 5, 9]])
+    there = torch.tensor([[False, True, True, True, False]])
+    counts, first = distinct(places, there)
+    assert counts.tolist() == [[False, True, True, False, False]]
+    assert first.tolist() == [[1, 1, 2, 1, -1]]
+    s, q = torch.tensor([[[0.0], [0.0], [3.0], [0.0], [5.0]]]), torch.zeros(1, 5)
+    found = neighbours(s, q, counts, first, up_to_kth(torch.tensor([1])))
+    # The copies see 7 alone, 7 sees the copies, and 9 sees both.
+    assert found.radius.tolist() == [[3, 3, 3, 3, 2]]
+    assert found.count.tolist() == [[1, 1, 1, 1, 2]]
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("inclusive", [True, False])
+@pytest.mark.parametrize("queries", [7, 40])
+def test_c_and_torch_agree(joint, inclusive, queries, monkeypatch):
+    """Runs with k of their own, more than there are among them, copies, rows that are not there, NaN."""
+    if CODE_IN_C is None:
+        pytest.skip("no compiler")
+    rng = torch.Generator().manual_seed(queries)
+    states = torch.randn(3, 40, 5, generator=rng)
+    values = torch.randn(3, 40, generator=rng)
+    places = torch.randint(0, 60, (3, 40), generator=rng)
+    there = torch.rand(3, 40, generator=rng) < 0.8
+    there[2, 3:] = False
+    states[1, 4], values[1, 9], states[0, 2, 0] = torch.nan, torch.nan, torch.inf
+    found = {}
+    for name, code in (("torch", None), ("c", CODE_IN_C)):
+        monkeypatch.setattr(native, "compiled", lambda source, code=code: code)
+        counts, first = distinct(places, there)
+        near = neighbours(
+            *(states, values, counts, first[:, :queries], up_to_kth(torch.tensor([1, 20, 5]))),
+            unit=3.0,
+            joint=joint,
+            self_inclusive=inclusive,
+        )
+        scaled = standardised(values.nan_to_num(), counts)
+        found[name] = [counts, first, near.count, near.by_condition, near.radius, scaled]
+    for ours, theirs in zip(*found.values(), strict=True):
+        if ours.dtype.is_floating_point:
+            assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-4)  # of one value, by 316
+        else:
+            assert torch.equal(ours, theirs)
+    assert found["c"][1].min() == -1
+    assert len(found["c"][2].unique()) > 2
 
 
 def test_state_entropy():

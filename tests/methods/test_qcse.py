@@ -1,5 +1,7 @@
 """QCSE and its companions on a real cohort: which rows get a bonus, by whom, and how large it is."""
 
+import itertools
+
 import hosts
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from scipy.special import digamma
 
 from o2okit.errors import UserError
 from o2okit.methods import METHODS, intrinsic
+from o2okit.methods.neighbours import conditional_bonus, neighbours, standardised
 from o2okit.methods.qcse import VCSE_CODE
 from o2okit.tasks import task
 from o2okit.training import RunSpec
@@ -183,10 +186,15 @@ def test_of_the_m_rows_of_the_reference_set_none_counts_twice(data):
         rows = made.method.look(batch)
         assert (rows.present.sum(1) <= max(M, made.method.asked.sum(1).max())).all()
         assert (rows.present.sum(1) >= M - 5).all()  # of 60 rows some are drawn twice
-        asked = rows.hidden.shape[1]
+        asked = rows.first.shape[1]
         if kind:
             assert not rows.present[:, :asked].any()
-        assert rows.hidden[:, range(asked), range(asked)].all()
+        places = made.method.of_queries(made.method.places)
+        for run, i in itertools.product(range(2), range(asked)):
+            if (first := rows.first[run, i]) >= 0:
+                assert rows.present[run, first]
+                if first < asked:
+                    assert places[run, i] == places[run, first]
 
 
 @pytest.mark.parametrize("change", [{"weight": 0.0}, {"k": 0}])
@@ -332,7 +340,8 @@ def test_state_entropy_looks_at_states_alone(data):
     s = rows.obs[0].numpy() / made.task.obs_size
     added = (reward - batch.reward)[0]
     for i, place in enumerate(range(hosts.B // 2, hosts.B)):
-        distances = [np.linalg.norm(s[i] - s[j]) for j in range(len(s)) if not rows.hidden[0, i, j]]
+        others = [j for j in range(len(s)) if rows.present[0, j] and j != rows.first[0, i]]
+        distances = [np.linalg.norm(s[i] - s[j]) for j in others]
         expected = np.tanh(np.log1p(sorted(distances)[2]))
         assert added[place].item() == pytest.approx(expected, abs=1e-5)
 
@@ -386,9 +395,16 @@ def test_scales_of_the_states(data, kind, factor):
             for f in (lambda x: x.mean(0), lambda x: x.std(0, unbiased=False))
         )
         states, factor = (states - mean[:, None]) / (std[:, None] + 1e-5), 1
-    queries = rows.hidden.shape[1]
-    expected = torch.cdist(states[:, :queries], states) / factor
-    assert torch.allclose(made.method.distances(rows), expected, atol=1e-4)
+    scaled, unit = made.method.states(rows)
+    assert torch.allclose(scaled / unit, states / factor, atol=1e-5)
+    # What is handed to the estimator, by the bonuses that come of it.
+    value = made.method.condition(rows, batch)
+    found = neighbours(
+        *(states / factor, standardised(value, rows.present), rows.present, rows.first),
+        made.method.up_to,
+    )
+    expected = conditional_bonus(found, made.task.obs_size)
+    assert torch.allclose(made.method.bonus(batch), expected, atol=1e-4)
 
 
 def test_squash(data):

@@ -27,7 +27,6 @@ from o2okit.methods.neighbours import (
     conditional_bonus,
     neighbours,
     standardised,
-    state_distances,
     up_to_kth,
 )
 from o2okit.papers.grid import GridStudy, Panel
@@ -68,15 +67,15 @@ def bonuses(
     """tanh(b) ``[M]`` of a reference set's own rows, and the share of them whose ε is a distance in Q."""
     obs, q = record
     rows, size = obs.shape[1:]
+    everyone = torch.ones_like(q, dtype=torch.bool)
     if q_norm:
-        q = standardised(q, torch.ones_like(q, dtype=torch.bool))
-    states = state_distances(obs, obs) / (size if by_size else 1)
+        q = standardised(q, everyone)
     found = neighbours(
-        *(states, (q[:, :, None] - q[:, None]).abs(), torch.eye(rows, dtype=torch.bool)[None]),
-        up_to_kth(torch.tensor([k])),
+        *(obs, q, everyone, torch.arange(rows)[None], up_to_kth(torch.tensor([k]))),
+        unit=size if by_size else 1.0,
         self_inclusive=code,
     )
-    raw = conditional_bonus(found, size, rows, count_self=code)
+    raw = conditional_bonus(found, size, count_self=code)
     return torch.tanh(raw)[0].numpy(), found.by_condition.float().mean().item()
 
 

@@ -1,0 +1,110 @@
+"""C files beside Python ones, compiled where there is a compiler.
+
+A small operation of PyTorch's costs 10 to 60 microseconds on a CPU between two large products, which have
+taken its caches. What C does is always there in PyTorch, too: for GPUs, for machines without a compiler, and
+to be read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from o2okit.errors import UserError
+from o2okit.files import replacing
+
+FLAG = "O2OKIT_NATIVE"
+# No fused multiply-add: the same bits, whatever the processor has.
+OPTIONS = (
+    *("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing"),
+    *("-fPIC", "-shared"),
+)
+
+LIBRARY = torch.library.Library("o2okit", "DEF")
+Prepare = Callable[..., Callable[[], Any]]
+PREPARED: dict[OpOverload, Prepare] = {}
+
+
+@cache
+def compiled(source: Path) -> ctypes.CDLL | None:
+    """The functions of a C file, compiled once for all processes; ``None`` where that can't be done.
+
+    ``CC`` names the compiler (``cc``), ``O2OKIT_NATIVE=0`` turns it off. Raises ``UserError`` for any other
+    value than 0 and 1.
+    """
+    if (wanted := os.environ.get(FLAG, "1")) not in ("0", "1"):
+        raise UserError(f"{FLAG} must be 0 or 1; got {wanted!r}.")
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if wanted == "0" or compiler is None:
+        return None
+    what = [source.read_bytes(), platform.platform().encode(), *map(str.encode, OPTIONS)]
+    key = hashlib.sha256(b"\0".join(what)).hexdigest()[:16]
+    try:
+        library = _folder() / f"{source.stem}-{key}.so"
+        if not library.exists():
+            with replacing(library) as beside:
+                command = [compiler, *OPTIONS, str(source), "-o", str(beside), "-lm"]
+                subprocess.run(command, check=True, capture_output=True, timeout=60)
+        return ctypes.CDLL(str(library))
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # no home, a full disk, no headers
+        return None
+
+
+def _folder() -> Path:
+    """The user's cache."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    return (Path(named) if named else Path.home() / ".cache") / "o2okit"
+
+
+def operation(schema: str) -> Callable[[Prepare], OpOverload]:
+    """Decorates what gets C ready for some tensors: it becomes an operation of PyTorch's on them, on a CPU.
+
+    So it is recorded with the others (``o2okit.training.recording``), and a replay calls C at once.
+
+    Args:
+        schema: of arguments that are changed in place, as PyTorch writes it:
+            ``(Tensor values, Tensor(a!) result) -> ()``.
+    """
+
+    def decorate(prepare: Prepare) -> OpOverload:
+        name = prepare.__name__.strip("_")
+        LIBRARY.define(name + schema)
+
+        def on_cpu(*given: Any) -> None:
+            prepare(*given)()
+
+        LIBRARY.impl(name, on_cpu, "CPU")
+        made = getattr(torch.ops.o2okit, name).default
+        PREPARED[made] = prepare
+        return made
+
+    return decorate
+
+
+def call(function: Any, *given: Tensor | float) -> Callable[[], Any]:
+    """Calls a function of C's with pointers to contiguous tensors, ``int64_t`` and ``double``."""
+    arguments = [_as_c(each) for each in given]
+
+    def again() -> Any:
+        return function(*arguments)
+
+    again.tensors = [each for each in given if isinstance(each, Tensor)]  # whose memory it is
+    return again
+
+
+def _as_c(x: Tensor | float) -> Any:
+    if isinstance(x, Tensor):
+        return ctypes.c_void_p(x.data_ptr())
+    return ctypes.c_int64(x) if isinstance(x, int) else ctypes.c_double(x)

@@ -81,23 +81,17 @@ def shares(snapshots: list[Snapshot], measure: str, target: float) -> list[dict[
     """Who collects a quality whose episodes should reach ``target`` on average.
 
     The first snapshot close to it alone, else the first two neighbours on either side of it, else the
-    first snapshot near it alone. ``None`` where there are none of these.
+    nearest one alone, if it is near. ``None`` where there are none of these.
     """
-
-    def alone(tolerance: float) -> list[dict[str, Any]] | None:
-        for snapshot in snapshots:
-            if abs(snapshot.scores[measure] - target) <= tolerance * abs(target):
-                return [{"step": snapshot.step, "share": 1.0}]
-        return None
-
-    if (close := alone(CLOSE)) is not None:
-        return close
+    away = [abs(snapshot.scores[measure] - target) / abs(target) for snapshot in snapshots]
+    for snapshot, distance in zip(snapshots, away, strict=True):
+        if distance <= CLOSE:
+            return [{"step": snapshot.step, "share": 1.0}]
     for below, above in itertools.pairwise(snapshots):
         low, high = below.scores[measure], above.scores[measure]
         if min(low, high) < target < max(low, high):
-            episodes = (target - low) / (
-                high - low
-            )  # share of the second's episodes; rows are wanted
+            # The share of the second's episodes; that of its rows is wanted.
+            episodes = (target - low) / (high - low)
             first = (1 - episodes) * below.scores["length"]
             second = episodes * above.scores["length"]
             part = round(float(second / (first + second)), 4)
@@ -105,7 +99,8 @@ def shares(snapshots: list[Snapshot], measure: str, target: float) -> list[dict[
                 {"step": below.step, "share": round(1 - part, 4)},
                 {"step": above.step, "share": part},
             ]
-    return alone(NEAR)
+    nearest = int(np.argmin(away))
+    return [{"step": snapshots[nearest].step, "share": 1.0}] if away[nearest] <= NEAR else None
 
 
 def rungs(snapshots: list[Snapshot], roles: Mapping[str, list[dict[str, Any]]]) -> list[Snapshot]:

@@ -140,6 +140,8 @@ def test_one_snapshot_close_to_the_target_is_enough_else_its_neighbours_share():
     # Nobody is close to 218 and nobody above it: the nearest, within a tenth, will do.
     assert behaviour.shares(rungs, "mean", 218.0) == [{"step": 3, "share": 1.0}]
     assert behaviour.shares(rungs, "mean", 223.0) is None
+    near = [scored(1, 91.0, 20), scored(2, 94.0, 20), scored(3, 92.0, 20)]
+    assert behaviour.shares(near, "mean", 100.0) == [{"step": 2, "share": 1.0}]
 
 
 def test_the_rungs_rise_and_hold_every_role():

@@ -207,6 +207,8 @@ def test_the_wheel_holds_every_module_and_nothing_but_the_package(wheel):
     assert parts == {"o2okit", f"o2okit-{o2okit.__version__}.dist-info"}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "o2okit").rglob("*.py")}
     assert {name for name in wheel if name.endswith(".py")} == modules
+    in_c = {str(path.relative_to(ROOT)) for path in (ROOT / "o2okit").rglob("*.c")}
+    assert {name for name in wheel if name.endswith(".c")} == in_c != set()
     assert [name for name in wheel if "test" in name or name.endswith((".pyc", ".ipynb"))] == []
 
 

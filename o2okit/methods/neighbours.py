@@ -31,6 +31,7 @@ from o2okit.nn.products import never_alone
 
 TINY = 1e-5  # in the logarithm, as in VCSE's code, and in a LayerNorm
 SOURCE = Path(__file__).with_suffix(".c")
+IN_C = (torch.float32, torch.int64)
 
 
 class Neighbours(NamedTuple):
@@ -49,9 +50,10 @@ class Neighbours(NamedTuple):
         return (gaps == self.radius[..., None]).any(-1)
 
 
-def _in_c(x: Tensor) -> bool:
-    """Whether C does it: for tensors on a CPU, through which no gradient flows."""
-    return x.is_cpu and not x.requires_grad and native.compiled(SOURCE) is not None
+def _in_c(*tensors: Tensor) -> bool:
+    """Whether C does it: for numbers of its types on a CPU, through which no gradient flows."""
+    fit = all(x.is_cpu and x.dtype in IN_C and not x.requires_grad for x in tensors)
+    return fit and native.compiled(SOURCE) is not None
 
 
 # --- which rows there are -------------------------------------------------------------------------
@@ -113,7 +115,7 @@ def neighbours(
     if self_inclusive:  # the others are up to the (k-1)-th; none is where k = 1, and ε is 0
         up_to = F.pad(up_to[..., 1:], (0, 1))
     set_ = (conditions, present, first)
-    if _in_c(states):
+    if _in_c(states, conditions):
         radius, count = torch.empty_like(first, dtype=torch.float32), torch.empty_like(first)
         given = [each.contiguous() for each in (states, *set_, up_to)]
         _nearest(*given, unit, joint, radius, count)

@@ -235,6 +235,20 @@ def test_copies_of_a_row_are_one_neighbour_and_none_of_themselves():
     assert found.count.tolist() == [[1, 1, 1, 1, 2]]
 
 
+def test_other_numbers_than_c_has_are_pytorchs():
+    """Float32 ends at 3e38; and gradients flow through PyTorch."""
+    s = torch.tensor([[[1e100], [3e100], [7e100]]], dtype=torch.float64)
+    q, there, itself = torch.zeros(1, 3), torch.ones(1, 3, dtype=torch.bool), torch.arange(3)[None]
+    near = up_to_kth(torch.tensor([1]))
+    found = neighbours(s, q, there, itself, near)
+    assert found.radius.tolist() == [pytest.approx([2e100, 2e100, 4e100])]
+    found = neighbours(torch.zeros(1, 3, 1), s[..., 0], there, itself, near)
+    assert found.radius.tolist() == [pytest.approx([2e100, 2e100, 4e100])]
+    q = torch.tensor([[1.0, 2.0, 4.0]], requires_grad=True)
+    standardised(q, there)[0, 0].backward()
+    assert q.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("inclusive", [True, False])
 @pytest.mark.parametrize("queries", [7, 40])

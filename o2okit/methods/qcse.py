@@ -98,7 +98,7 @@ class QCSE(SE):
         value = self.condition(rows, batch)
         if h.q_norm:
             value = standardised(value, rows.present)
-        states, unit = self.states(rows)
+        states, unit = self.scaled(rows)
         found = neighbours(
             *(states, value, rows.present, rows.first, self.up_to),
             unit=unit,

@@ -66,7 +66,7 @@ class SE(Intrinsic):
         """The reference set, the queries first."""
         return self.rows(batch, self.hyper.size, only_drawn=self.hyper.reference == "buffer")
 
-    def states(self, rows: Rows) -> tuple[Tensor, float]:
+    def scaled(self, rows: Rows) -> tuple[Tensor, float]:
         """The states ``[R, N, d]``, and the unit in which their distances are measured."""
         states, size = rows.obs, self.task.obs_size
         if self.hyper.s_norm == "zscore":
@@ -77,5 +77,5 @@ class SE(Intrinsic):
     def bonus(self, batch: Batch) -> Tensor:
         """As ``Intrinsic.bonus``."""
         rows = self.look(batch)
-        states, unit = self.states(rows)
+        states, unit = self.scaled(rows)
         return state_bonus(states, rows.present, rows.first, self.up_to, unit=unit)

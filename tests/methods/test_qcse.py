@@ -395,7 +395,7 @@ def test_scales_of_the_states(data, kind, factor):
             for f in (lambda x: x.mean(0), lambda x: x.std(0, unbiased=False))
         )
         states, factor = (states - mean[:, None]) / (std[:, None] + 1e-5), 1
-    scaled, unit = made.method.states(rows)
+    scaled, unit = made.method.scaled(rows)
     assert torch.allclose(scaled / unit, states / factor, atol=1e-5)
     # What is handed to the estimator, by the bonuses that come of it.
     value = made.method.condition(rows, batch)

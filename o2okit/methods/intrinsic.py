@@ -44,10 +44,6 @@ class Rows(NamedTuple):
     present: Tensor
     first: Tensor
 
-    def after(self, number: int) -> Rows:
-        """All rows but the first ``number``; what is present, and where, stays as it is."""
-        return self._replace(obs=self.obs[:, number:], action=self.action[:, number:])
-
 
 class Intrinsic(Naive):
     """Base class; arguments as for ``Naive``. A method adds ``bonus``.

@@ -78,11 +78,8 @@ class QCSE(SE):
         agent = self.agent
         if self.hyper.cond_action == "policy":
             rows = rows._replace(action=agent.policy.mode(rows.obs))
-        elif self.hyper.cond_net == "online" and "critic_loss" in agent.asks:
-            known = self.of_queries(agent.taken_q(batch).detach().amin(1))  # evaluated anyway
-            if known.shape[1] == rows.obs.shape[1]:
-                return known
-            return torch.cat([known, self.value(rows.after(known.shape[1]))], 1)
+        elif self.steady and self.hyper.cond_net == "online" and "critic_loss" in agent.asks:
+            return self.of_queries(agent.taken_q(batch).detach().amin(1))  # evaluated anyway
         return self.value(rows)
 
     def value(self, rows: Rows) -> Tensor:

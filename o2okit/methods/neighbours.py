@@ -114,12 +114,12 @@ def neighbours(
     """
     if self_inclusive:  # the others are up to the (k-1)-th; none is where k = 1, and ε is 0
         up_to = F.pad(up_to[..., 1:], (0, 1))
-    set_ = (conditions, present, first)
+    given = (conditions, present, first)
     if _in_c(states, conditions):
         radius, count = torch.empty_like(first, dtype=torch.float32), torch.empty_like(first)
-        given = [each.contiguous() for each in (states, *set_, up_to)]
-        _nearest(*given, unit, joint, radius, count)
-        return Neighbours(radius, count, *set_)
+        tensors = [each.contiguous() for each in (states, *given, up_to)]
+        _nearest(*tensors, unit, joint, radius, count)
+        return Neighbours(radius, count, *given)
     hidden, states = _hidden(present, first), states / unit
     gaps = _gaps(conditions, hidden)
     distances = state_distances(states[:, : first.shape[1]], states)
@@ -128,7 +128,7 @@ def neighbours(
     else:
         theirs = kth_smallest(torch.where(hidden, torch.inf, distances), up_to)
         radius = torch.maximum(kth_smallest(gaps, up_to), theirs)
-    return Neighbours(radius, (gaps < radius[..., None]).sum(-1), *set_)
+    return Neighbours(radius, (gaps < radius[..., None]).sum(-1), *given)
 
 
 @native.operation(
@@ -198,12 +198,7 @@ def conditional_bonus(found: Neighbours, dimensions: int, *, count_self: bool = 
     """
     size = found.conditions.shape[1]
     psi = _digamma(size + 2, dimensions, found.radius.device)[int(count_self) :]
-    return psi[found.count] + torch.log(_tiny(found.radius.device).add(found.radius, alpha=2))
-
-
-@lru_cache
-def _tiny(device: torch.device) -> Tensor:
-    return torch.tensor(TINY, device=device)
+    return psi[found.count] + torch.log(2 * found.radius + TINY)
 
 
 @lru_cache

@@ -193,8 +193,11 @@ class _Notes(TorchDispatchMode):
             again = _writing(operation, args, kwargs, results, new)
             self._calls.append(_Call(again, set() if name in BY_SHAPE else reads, makes))
         elif in_place:
-            prepare = PREPARED.get(operation, partial(partial, operation))
-            self._calls.append(_Call(prepare(*args, **kwargs), reads, makes))
+            if operation in PREPARED:
+                again = PREPARED[operation](*args, **kwargs)
+            else:
+                again = partial(operation, *args, **kwargs)
+            self._calls.append(_Call(again, reads, makes))
         return result
 
 

@@ -80,7 +80,11 @@ def _device() -> list[Finding]:
         found.append(Finding("note", "threads", "PyTorch uses fewer threads than there are cores"))
     try:
         there = native.compiled(neighbours.SOURCE) is not None
-        text = "compiles" if there else "none that works (CC, cc): QCSE's bonus takes twice as long"
+        text = (
+            "compiles"
+            if there
+            else "none that works (CC, cc): QCSE's bonus takes two to three times as long"
+        )
         found.append(Finding("ok" if there else "note", "C compiler", text))
     except UserError as error:
         found.append(Finding("BAD", "C compiler", str(error)))

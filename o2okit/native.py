@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -37,17 +38,23 @@ Prepare = Callable[..., Callable[[], Any]]
 PREPARED: dict[OpOverload, Prepare] = {}
 
 
-@cache
-def compiled(source: Path) -> ctypes.CDLL | None:
-    """The functions of a C file, compiled once for all processes; ``None`` where that can't be done.
+def compiler() -> str | None:
+    """What ``CC`` names, else ``cc``; ``None`` where it is not there or ``O2OKIT_NATIVE=0`` turns C off.
 
-    ``CC`` names the compiler (``cc``), ``O2OKIT_NATIVE=0`` turns it off. Raises ``UserError`` for any other
-    value than 0 and 1.
+    Raises ``UserError`` for any other value of the flag than 0 and 1.
     """
     if (wanted := os.environ.get(FLAG, "1")) not in ("0", "1"):
         raise UserError(f"{FLAG} must be 0 or 1; got {wanted!r}.")
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if wanted == "0" or compiler is None:
+    return shutil.which(os.environ.get("CC", "cc")) if wanted == "1" else None
+
+
+@cache
+def compiled(source: Path) -> ctypes.CDLL | None:
+    """The functions of a C file, compiled once for all processes; ``None`` where there is no ``compiler``.
+
+    Where there is one and it fails, that is a warning.
+    """
+    if (command := compiler()) is None:
         return None
     what = [source.read_bytes(), platform.platform().encode(), *map(str.encode, OPTIONS)]
     key = hashlib.sha256(b"\0".join(what)).hexdigest()[:16]
@@ -55,10 +62,19 @@ def compiled(source: Path) -> ctypes.CDLL | None:
         library = _folder() / f"{source.stem}-{key}.so"
         if not library.exists():
             with replacing(library) as beside:
-                command = [compiler, *OPTIONS, str(source), "-o", str(beside), "-lm"]
-                subprocess.run(command, check=True, capture_output=True, timeout=60)
+                arguments = [command, *OPTIONS, str(source), "-o", str(beside), "-lm"]
+                subprocess.run(arguments, check=True, capture_output=True, timeout=60)
         return ctypes.CDLL(str(library))
-    except (OSError, RuntimeError, subprocess.SubprocessError):  # no home, a full disk, no headers
+    except (
+        OSError,
+        RuntimeError,
+        subprocess.SubprocessError,
+    ) as error:  # no home, a full disk, no headers
+        warnings.warn(
+            f"{source.name} could not be compiled ({error}), so PyTorch does its work, which takes longer. "
+            f"CC names another compiler, XDG_CACHE_HOME another folder; {FLAG}=0 does without.",
+            stacklevel=2,
+        )
         return None
 
 

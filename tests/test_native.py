@@ -57,19 +57,25 @@ def test_a_file_is_compiled_once_and_anew_when_it_changes(source, cache, monkeyp
     assert made in cache.iterdir()
 
 
-@pytest.mark.parametrize("why", ["off", "no compiler", "no C", "no folder", "no library"])
-def test_where_it_cannot_be_compiled_there_is_none(source, cache, monkeypatch, why):
-    if why == "off":
-        monkeypatch.setenv(native.FLAG, "0")
-    elif why == "no compiler":
-        monkeypatch.setenv("CC", "no-such-compiler")
-    elif why == "no C":
+@pytest.mark.parametrize(("name", "value"), [(native.FLAG, "0"), ("CC", "no-such-compiler")])
+def test_without_a_compiler_there_is_none(source, monkeypatch, recwarn, name, value):
+    monkeypatch.setenv(name, value)
+    assert native.compiler() is None
+    assert native.compiled(source) is None
+    assert len(recwarn) == 0
+
+
+@have_compiler
+@pytest.mark.parametrize("why", ["no C", "no folder", "no library"])
+def test_where_it_cannot_be_compiled_there_is_none_and_a_warning(source, cache, monkeypatch, why):
+    if why == "no C":
         source.write_text("int twice(")
     elif why == "no folder":
         cache.parent.write_text("a file")
     else:  # what lies there is not what it should be
         monkeypatch.setattr(subprocess, "run", lambda command, **_: Path(command[-2]).touch())
-    assert native.compiled(source) is None
+    with pytest.warns(UserWarning, match=r"twice\.c could not be compiled .* O2OKIT_NATIVE=0"):
+        assert native.compiled(source) is None
     assert not list(cache.parent.rglob("*.tmp"))
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import o2okit
+from o2okit import native
 from o2okit.backbones import BACKBONES
 from o2okit.data import Batch
 from o2okit.data.replay import split_rows
@@ -158,6 +159,7 @@ def environment(device: torch.device | str) -> dict[str, Any]:
         "platform": platform.platform(terse=True),
         "packages": {name: _version(name) for name in names},
         "bfloat16": bfloat16(device),
+        "native": native.compiler() is not None,
         "device": gpu or f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads)",
     }
 

@@ -32,6 +32,8 @@ OPTIONS = (
     *("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing"),
     *("-fPIC", "-shared"),
 )
+# No folder of the user's, a full disk, a library that can't be loaded, a compiler without headers.
+FAILURES = (OSError, RuntimeError, subprocess.SubprocessError)
 
 LIBRARY = torch.library.Library("o2okit", "DEF")
 Prepare = Callable[..., Callable[[], Any]]
@@ -65,11 +67,7 @@ def compiled(source: Path) -> ctypes.CDLL | None:
                 arguments = [command, *OPTIONS, str(source), "-o", str(beside), "-lm"]
                 subprocess.run(arguments, check=True, capture_output=True, timeout=60)
         return ctypes.CDLL(str(library))
-    except (
-        OSError,
-        RuntimeError,
-        subprocess.SubprocessError,
-    ) as error:  # no home, a full disk, no headers
+    except FAILURES as error:
         warnings.warn(
             f"{source.name} could not be compiled ({error}), so PyTorch does its work, which takes longer. "
             f"CC names another compiler, XDG_CACHE_HOME another folder; {FLAG}=0 does without.",

@@ -28,7 +28,14 @@ from o2okit.files import replacing
 
 FLAG = "O2OKIT_NATIVE"
 # No fused multiply-add: the same bits, whatever the processor has.
-OPTIONS = "-O3 -ffp-contract=off -fno-math-errno -fno-strict-aliasing -fPIC -shared".split()
+OPTIONS = [
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-strict-aliasing",
+    "-fPIC",
+    "-shared",
+]
 # No folder of the user's, a full disk, a library that can't be loaded, a compiler without headers.
 FAILURES = (OSError, RuntimeError, subprocess.SubprocessError)
 

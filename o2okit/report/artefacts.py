@@ -12,23 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from o2okit.training.store import write_atomically, write_json
 
 MOST_NAMES, MOST_LETTERS = 4, 40  # that a file's name has room for: of tasks, of other values
-COLOURS = dict(
-    zip(
-        ("blue", "orange", "green", "red", "purple", "brown"),
-        sns.color_palette("colorblind"),
-        strict=False,
-    )
-)
+# The palette's first colours, as matplotlib names them: they are looked up when a figure is drawn.
+COLOURS = {"blue": "C0", "orange": "C1", "green": "C2", "red": "C3", "purple": "C4", "brown": "C5"}
 
 
 def style() -> None:
     """One look for all figures."""
+    import seaborn as sns  # here: it takes a second to load, and most commands draw nothing
+
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.9)
 
 

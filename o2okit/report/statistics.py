@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy  # its parts are loaded where they are first used: stats takes a second
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from o2okit.errors import UserError
 
@@ -74,7 +74,7 @@ def _median(tasks: list[np.ndarray]) -> np.ndarray:
 
 
 def _iqm(tasks: list[np.ndarray]) -> np.ndarray:
-    return stats.trim_mean(np.concatenate(tasks, axis=-1), proportiontocut=0.25, axis=-1)
+    return scipy.stats.trim_mean(np.concatenate(tasks, axis=-1), proportiontocut=0.25, axis=-1)
 
 
 _BATCHED = {mean: _mean, median: _median, iqm: _iqm}
@@ -182,7 +182,7 @@ def seeds_to_decide(difference: float, sd_x: float, sd_y: float, level: float = 
         raise UserError(f"{difference=}, {sd_x=}, {sd_y=} must be finite, the sds not negative.")
     if difference == 0:
         return None
-    ratio = float(stats.norm.ppf((1 + level) / 2)) * math.hypot(sd_x, sd_y) / abs(difference)
+    ratio = float(scipy.stats.norm.ppf((1 + level) / 2)) * math.hypot(sd_x, sd_y) / abs(difference)
     return max(2, math.floor(ratio * ratio) + 1) if math.isfinite(ratio * ratio) else None
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from o2okit.errors import UserError, unknown
 from o2okit.profiles import check_profile
@@ -285,7 +285,7 @@ def dependence_verdict(
 
     found, share = spread(*table), 1.0  # of one seed every shuffle has the same spread
     if table.shape[1] > 1:
-        share = stats.permutation_test(
+        share = scipy.stats.permutation_test(
             table,
             spread,
             permutation_type="samples",

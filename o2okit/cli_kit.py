@@ -97,7 +97,9 @@ def _add_cell(command: argparse.ArgumentParser, *, data: bool = True) -> None:
         "task", help="for instance hopper-medium-v2; `o2okit data list` shows them"
     )
     command.add_argument("--profile", help=f"how much is run: {', '.join(PROFILES)}")
-    command.add_argument("--seeds", help="how many, or which: 3 or 0,4,7; default: the profile's")
+    command.add_argument(
+        "--seeds", type=_seeds, help="how many, or which: 3 or 0,4,7; default: the profile's"
+    )
     command.add_argument("--eval-every", type=int, help="steps; default: the profile's")
     command.add_argument(
         "--ant-obs", type=int, default=OWN["ant_obs"], help="27: ant without its 84 zeros"
@@ -214,16 +216,16 @@ def _scratch(args: argparse.Namespace) -> int:
 def _common(args: argparse.Namespace) -> dict[str, Any]:
     from o2okit.papers.parameters import typed
 
-    names = ("profile", "eval_every", "ant_obs", "source", "device")
+    names = ("seeds", "profile", "eval_every", "ant_obs", "source", "device")
     given = {name: getattr(args, name) for name in names if hasattr(args, name)}
-    return given | {"seeds": _seeds(args), "hyper": typed(args.hyper, "--hyper")}
+    return given | {"hyper": typed(args.hyper, "--hyper")}
 
 
-def _seeds(args: argparse.Namespace) -> Any:
-    """How many or which, as they were typed: ``3``, ``0,4,7`` or ``[0, 4, 7]``."""
+def _seeds(typed: str) -> Any:
+    """How many or which: ``3``, ``0,4,7`` or ``[0, 4, 7]``."""
     from o2okit.papers.parameters import parse
 
-    found = None if args.seeds is None else parse(args.seeds)
+    found = parse(typed)
     return list(found) if isinstance(found, tuple) else found
 
 
@@ -248,7 +250,6 @@ def _write(
     if not hasattr(args, "offline_steps"):  # of a fine-tuning it is also the pre-training's
         own["eval_every"] = every
     given = {name: getattr(args, name, None) or value for name, value in own.items()}
-    given["seeds"] = _seeds(args) or own["seeds"]
     given |= {name: dict(given[name]) for name in ("hyper", "method_hyper")}
     profile = result.profile if result.profile == "paper" else ""
     name = ".".join(part for part in (*names, variant(given, own), profile) if part)

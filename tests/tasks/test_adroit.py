@@ -135,6 +135,71 @@ def test_success_pays_and_ends_only_the_binary_episode(hand, bonus):
     assert task(f"{hand.__name__.lower()}-binary-v0").outcomes[1] == "success"
 
 
+def test_a_pens_bonuses_begin_where_the_spec_says():
+    # distance, cosine, height; -d + cos, +10 within 0.075 and above 0.9, +50 above 0.95, -5 below 0.075
+    cases = [
+        (0.0745, 0.951, 0.2, 60, True),
+        (0.0755, 0.951, 0.2, 0, False),
+        (0.0745, 0.949, 0.2, 10, False),
+        (0.0745, 0.901, 0.2, 10, False),
+        (0.0745, 0.899, 0.2, 0, False),
+        (0.0745, 0.951, 0.0755, 60, True),
+        (0.0745, 0.951, 0.0745, 55, True),
+    ]
+    distance, cosine, height, bonus, success = map(np.array, zip(*cases, strict=True))
+    env, zero = make(Pen, len(cases)), np.zeros(len(cases))
+    env.reset()
+    env.lengths[:] = 1
+    pen = np.stack([zero, zero, height], 1)
+    wanted = pen + np.stack([distance, zero, zero], 1)
+    axis = np.stack([cosine, np.sqrt(1 - cosine**2), zero], 1)
+    target = np.tile([1.0, 0, 0], (len(cases), 1))
+    points = [pen, wanted, axis, np.zeros_like(axis), target, np.zeros_like(axis)]
+    env.extra[:] = np.concatenate(points, axis=1)
+    reward, terminated, found = env.dense()
+    np.testing.assert_allclose(reward, cosine - distance + bonus, atol=1e-9)
+    np.testing.assert_array_equal(terminated, height < 0.075)
+    np.testing.assert_array_equal(found, success)
+
+
+def test_a_doors_bonuses_begin_where_the_spec_says():
+    # -0.1 |palm - handle| - 0.1 (q - 1.57)² - 1e-5 Σv², +2 above 0.2, +8 above 1, +10 above 1.35
+    angle = np.array([0.199, 0.201, 0.999, 1.001, 1.349, 1.351])
+    bonus = np.array([0, 2, 2, 10, 10, 20])
+    env = make(Door, len(angle))
+    env.reset()
+    env.qpos[:, -2], env.qvel[:] = angle, 3.0
+    env.extra[:] = [0, 0, 0, 0, 0.3, 0.4]
+    reward, terminated, success = env.dense()
+    cost = 0.1 * 0.5 + 0.1 * (angle - 1.57) ** 2 + 1e-5 * 9 * env.qvel.shape[1]
+    np.testing.assert_allclose(reward, bonus - cost, atol=1e-9)
+    assert success.tolist() == [False] * 5 + [True]
+    assert not terminated.any()
+
+
+def test_a_relocations_bonuses_begin_where_the_spec_says():
+    # -0.1 |palm - ball|, off the table +1 - 0.5 |palm - target| - 0.5 |ball - target|, +10 within 0.1,
+    # +20 more within 0.05
+    cases = [
+        (0.101, 0.0405, 0, False),
+        (0.099, 0.0405, 10, True),
+        (0.051, 0.0405, 10, True),
+        (0.049, 0.0405, 30, True),
+        (0.049, 0.0395, 30, True),
+    ]
+    distance, height, bonus, success = map(np.array, zip(*cases, strict=True))
+    env, zero = make(Relocate, len(cases)), np.zeros(len(cases))
+    env.reset()
+    ball = np.stack([zero, zero, height], 1)
+    palm, target = ball + [0, 0.2, 0], ball + np.stack([distance, zero, zero], 1)
+    env.extra[:] = np.concatenate([palm, ball, target], axis=1)
+    lifted = 1 - 0.5 * np.hypot(distance, 0.2) - 0.5 * distance
+    reward, terminated, found = env.dense()
+    np.testing.assert_allclose(reward, -0.1 * 0.2 + lifted * (height > 0.04) + bonus, atol=1e-9)
+    np.testing.assert_array_equal(found, success)
+    assert not terminated.any()
+
+
 def test_a_vector_keeps_every_scene_apart():
     # One model per thread serves all environments: each must be stepped within its own scene.
     many = make(Door, 9, threads=2)

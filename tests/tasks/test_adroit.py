@@ -191,7 +191,7 @@ def test_a_relocations_bonuses_begin_where_the_spec_says():
     env, zero = make(Relocate, len(cases)), np.zeros(len(cases))
     env.reset()
     ball = np.stack([zero, zero, height], 1)
-    palm, target = ball + [0, 0.2, 0], ball + np.stack([distance, zero, zero], 1)
+    palm, target = ball + np.array([0, 0.2, 0]), ball + np.stack([distance, zero, zero], 1)
     env.extra[:] = np.concatenate([palm, ball, target], axis=1)
     lifted = 1 - 0.5 * np.hypot(distance, 0.2) - 0.5 * distance
     reward, terminated, found = env.dense()

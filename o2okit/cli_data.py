@@ -120,8 +120,10 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from o2okit.data.fetch import fetch
+    from o2okit.data.fetch import fetch, file_of
 
+    for task in args.task:
+        file_of(task)  # a typo is told before anything is downloaded
     last = [0.0]
 
     def progress(root: str, done: int, total: int | None) -> None:

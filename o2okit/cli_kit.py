@@ -8,7 +8,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from o2okit.errors import UserError
-from o2okit.profiles import PROFILES
+from o2okit.profiles import PROFILES, check_profile, default_profile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from o2okit.result import Result
 
 
+PAIRS = ("hyper", "online_hyper", "method_hyper")
 OWN = {  # what a cell's options are where nobody says otherwise
     "eval_every": None,
     "replay": None,
     "updates_per_step": 1,
     "ant_obs": 111,
     "source": "auto",
-    "hyper": {},
-    "method_hyper": {},
+    **{name: {} for name in PAIRS},
 }
 
 
@@ -31,7 +31,8 @@ def add_data_commands(actions: argparse._SubParsersAction) -> None:
     """Adds what makes data to ``o2okit data``."""
     command = actions.add_parser("build", help="roll a kit dataset out")
     command.add_argument("task")
-    command.add_argument("--rows", type=int, default=200_000, help="transitions (default 200,000)")
+    command.add_argument("--rows", type=int, help="transitions; default: the profile's")
+    command.add_argument("--profile", help=f"how many rows: {', '.join(PROFILES)}")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument(
         "--switch", nargs="+", default=(), metavar="NAME", help="of AntMaze's recipe: stay, ..."
@@ -79,6 +80,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--replay", help="online, mixed, half or part; default: the method's, else the backbone's"
+    )
+    _add_pairs(
+        command, "--online-hyper", "a hyper-parameter of the backbone, when it is fine-tuned,"
     )
     _add_pairs(command, "--method-hyper", "a hyper-parameter of the method")
     command.add_argument("--offline-steps", type=int, help="updates; default: the profile's")
@@ -131,11 +135,14 @@ def _add_pairs(command: argparse.ArgumentParser, flag: str, what: str) -> None:
 
 
 def _build(args: argparse.Namespace) -> int:
+    from o2okit.data.kit import ROWS
     from o2okit.training.obtain import build_kit
 
-    if args.rows < 2:
-        raise UserError(f"--rows needs at least 2, the rows of one transition; got {args.rows}.")
-    path = build_kit(args.task, args.rows, seed=args.seed, switches=args.switch)
+    profile = default_profile() if args.profile is None else check_profile(args.profile)
+    rows = ROWS[profile] if args.rows is None else args.rows
+    if rows < 2:
+        raise UserError(f"--rows needs at least 2, the rows of one transition; got {rows}.")
+    path = build_kit(args.task, rows, seed=args.seed, switches=args.switch)
     source = shlex.join(["--source", str(path)])
     print(f"{path}\n`o2okit data show {args.task} {source}` compares it with D4RL's.")
     return 0
@@ -189,6 +196,7 @@ def _finetune(args: argparse.Namespace) -> int:
         steps=args.steps,
         offline_steps=args.offline_steps,
         replay=args.replay,
+        online_hyper=typed(args.online_hyper, "--online-hyper"),
         method_hyper=typed(args.method_hyper, "--method-hyper"),
         updates_per_step=args.updates_per_step,
         **_common(args),
@@ -250,7 +258,7 @@ def _write(
     if not hasattr(args, "offline_steps"):  # of a fine-tuning it is also the pre-training's
         own["eval_every"] = every
     given = {name: getattr(args, name, None) or value for name, value in own.items()}
-    given |= {name: dict(given[name]) for name in ("hyper", "method_hyper")}
+    given |= {name: dict(given[name]) for name in PAIRS}
     profile = result.profile if result.profile == "paper" else ""
     name = ".".join(part for part in (*names, variant(given, own), profile) if part)
     files = result.save(paths.figures(result.profile) / "cells", name)

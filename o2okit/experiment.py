@@ -95,6 +95,7 @@ def finetune(
     offline_steps: int | None = None,
     replay: str | None = None,
     hyper: Mapping[str, Any] | None = None,
+    online_hyper: Mapping[str, Any] | None = None,
     method_hyper: Mapping[str, Any] | None = None,
     updates_per_step: int = 1,
     eval_every: int | None = None,
@@ -111,6 +112,9 @@ def finetune(
         offline_steps: updates before them; default: the profile's.
         replay: ``online``, ``mixed``, ``half`` or ``part`` (``RunSpec``); default: the method's authors',
             else the backbone's.
+        online_hyper: hyper-parameters of the backbone that change when it is fine-tuned, in the same way:
+            ``{"calibrate": False}``. The others stay, but for those that always change then: IQL's rate is
+            constant, unless ``{"cosine_steps": 1_000_000}`` goes on with the cosine.
         method_hyper: hyper-parameters of the method, in the same way.
         updates_per_step: gradient updates per environment step.
 
@@ -135,12 +139,14 @@ def finetune(
                 name,
                 amounts.online_steps if steps is None else steps,
                 replay=replay,
+                hyper=changed,
                 method_hyper=scaled.get(name, {}) | own,
                 updates_per_step=updates_per_step,
                 eval_every=every if eval_every is None else eval_every,
                 eval_episodes=episodes,
             )
             for start, name in itertools.product(offline, methods)
+            for changed in _settings(BACKBONES, start.backbone, online_hyper, backbones)
             for own in _settings(METHODS, name, method_hyper, methods)
         ]
         return [*offline, *online]

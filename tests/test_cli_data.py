@@ -7,7 +7,7 @@ import pytest
 
 from o2okit.cli import main
 from o2okit.data.hdf5 import write_hdf5
-from o2okit.data.sources import FILES, kit_file
+from o2okit.data.sources import FILES, kit_file, where
 
 TASK = "hopper-medium-v2"
 NAME = "hopper_medium-v2.hdf5"
@@ -94,9 +94,22 @@ def test_where_says_what_to_do_when_nothing_is_there(capsys):
     assert "o2okit data fetch" not in out(capsys, "where", "pen-mixed"), "D4RL has no such file"
 
 
+def test_a_folder_with_a_kit_files_name_is_no_dataset(tmp_path):
+    (tmp_path / "data" / f"kit-{TASK}-100.hdf5").mkdir(parents=True)
+    assert not any(place.found for place in where(TASK))
+
+
+def test_a_typo_among_several_is_told_before_anything_is_fetched(capsys, monkeypatch):
+    monkeypatch.setattr("o2okit.data.fetch.fetch", lambda *_, **__: pytest.fail("fetched"))
+    assert "hoper-medium-v2" in refused(capsys, "fetch", TASK, "hoper-medium-v2")
+
+
 @pytest.mark.parametrize("command", ["where", "fetch", "show"])
 def test_tasks_without_data_are_refused(capsys, command):
-    assert "Use pen-cloned-v1 instead" in refused(capsys, command, "pen-binary-v0")
+    said = refused(capsys, command, "pen-binary-v0")
+    assert "Use pen-cloned-v1 instead" in said
+    assert "pen-mixed, which the kit builds" in said
+    assert "which the kit builds" not in refused(capsys, command, "door-binary-v0")
     assert "Did you mean" in refused(capsys, command, "hopper-medium-v3")
 
 

@@ -85,6 +85,11 @@ def test_build_finds_what_it_has_built_and_refuses_another_seed(tmp_path, capsys
     assert "collected with seed 0, not 1" in captured.err
 
 
+def test_build_takes_the_profiles_rows(tmp_path):
+    assert main(["data", "build", "hopper-random-v2", "--profile", "smoke"]) == 0
+    assert sources.kit_file("hopper-random-v2", 20_000).is_file()
+
+
 def test_a_switch_makes_another_file_that_no_run_takes_unnamed(tmp_path, capsys):
     command = ["data", "build", "antmaze-umaze-v2", "--rows", "800"]
     assert main([*command, "--switch", "stay", "legacy_cell"]) == 0
@@ -126,6 +131,9 @@ def test_one_process_builds_a_file_and_the_others_wait(tmp_path, monkeypatch, ca
     ("arguments", "message"),
     [
         (["data", "build", "hopper-random-v2", "--rows", "1"], "at least 2"),
+        (["data", "build", "hopper-random-v2", "--rows", "9" * 12], "GiB of memory"),
+        (["data", "build", "hopper-random-v2", "--rows", "9" * 26], "ask for fewer"),
+        (["data", "build", "hopper-random-v2", "--profile", "laptob"], "'laptop'"),
         (["data", "build", "hopper-random-v2", "--seed", "-1"], "whole number >= 0; got -1"),
         (["data", "build", "hopper-random-v2", "--switch", "stay"], "unknown switch"),
         (["data", "build", "hopper"], "hopper"),

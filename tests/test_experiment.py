@@ -156,6 +156,23 @@ def test_what_fine_tuning_overrides_is_swept_all_the_same(tmp_path):
     assert all(file.is_file() for file in result.save(str(tmp_path), "swept"))
 
 
+def test_hyper_parameters_can_change_online():
+    changes = {"cosine_steps": [0, 1_000]}  # constant, or further along the cosine (qcse.md E19)
+    options = {"seeds": 2, "profile": "smoke", "hyper": {**SMALL, "cosine_steps": 20}}
+    result = o2okit.finetune(TASK, "iql", online_hyper=changes, **options)
+    offline, online = (
+        [run.spec for run in result.runs if run.spec.phase == phase]
+        for phase in ("offline", "online")
+    )
+    assert [spec.hyper["cosine_steps"] for spec in offline] == [20, 20]
+    assert sorted(spec.hyper["cosine_steps"] for spec in online) == [0, 0, 1_000, 1_000]
+    assert {spec.start.id for spec in online} == {spec.id for spec in offline}
+    settings = result.frame.groupby("phase")["setting"].unique().map(list).to_dict()
+    assert settings == {"offline": [""], "online": ["cosine_steps 0", "cosine_steps 1000"]}
+    with pytest.raises(UserError, match=r"unknown hyper-parameter of IQL.*'calibrate'"):
+        o2okit.finetune(TASK, "iql", online_hyper={"calibrate": False}, **options)
+
+
 def test_settings_that_look_alike_are_written_out():
     result = made_up({("iql", "qcse", 1.0): [1.0], ("iql", "qcse", 1.00000001): [2.0]})
     assert result.summary()["setting"].tolist() == ["k 1.0", "k 1.00000001"]

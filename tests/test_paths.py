@@ -90,14 +90,32 @@ def test_a_folder_that_may_not_be_searched_is_named(project, monkeypatch, variab
         sources.find("pen-cloned-v1")
 
 
+def test_a_closed_folder_does_not_hide_a_file_in_an_earlier_place(project, monkeypatch):
+    name, stat = sources.FILES["pen-cloned-v1"].name, Path.stat
+    (project / "mine").mkdir()
+    (project / "mine" / name).write_bytes(b"x")
+    monkeypatch.setenv("O2OKIT_DATA_DIR", str(project / "mine"))
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(project / "closed"))
+    monkeypatch.setattr(sources, "size_differs", lambda path, file: "")
+
+    def refuse(path, **options):
+        if project / "closed" in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert sources.find("pen-cloned-v1").path == project / "mine" / name
+    notes = {place.path.parent.name: place.note for place in sources.where("pen-cloned-v1")}
+    assert notes["closed"] == "it can't be looked at"
+
+
 @pytest.mark.parametrize(
     ("variable", "look"),
-    [("O2OKIT_DATA_DIR", lambda: sources.where("hopper-medium-v2")), ("O2OKIT_RUNS", RunStore)],
+    [("O2OKIT_DATA_DIR", lambda: sources.find("pen-mixed", "kit")), ("O2OKIT_RUNS", RunStore)],
 )
 def test_a_folder_that_may_not_be_listed_is_not_empty(project, monkeypatch, variable, look):
     (project / "closed").mkdir()
     monkeypatch.setenv(variable, str(project / "closed"))
-    look()
     monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "closed")
     with pytest.raises(UserError, match=r"closed' can't be looked at: Permission denied\."):
         look()

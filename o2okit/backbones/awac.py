@@ -7,6 +7,8 @@
 Numbered departures from the paper:
     1. The weights are exp(A/λ) clipped at 100, not normalised over the batch (CORL, specs/qcse.md 3).
     2. Three hidden layers of 256 in all networks (CORL, specs/ocr_cft.md 3).
+    3. λ = 1 on the robots (specs/qcse.md 3), 0.1 elsewhere (specs/samg.md 2.6); SAMG's and OCR-CFT's robots
+       have 1/3 (``hyper={"temperature": 1 / 3}``).
 """
 
 from __future__ import annotations

@@ -91,6 +91,15 @@ def _is_web(root: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
+def file_of(task: str) -> File:
+    """D4RL's file of a task. Raises ``UserError`` where it has none that can be read."""
+    if task in TASKS:
+        sources.with_data(task)  # the error that names a substitute
+    if task not in FILES:
+        raise unknown("task with a file of D4RL's", task, FILES, "`o2okit data list` shows them.")
+    return FILES[task]
+
+
 def fetch(
     task: str,
     *,
@@ -110,13 +119,12 @@ def fetch(
         UserError: the task has no file of D4RL's; no mirror gives it, with what each answered; the file
             that is there is another one; the disk is full.
     """
-    if task in TASKS:
-        sources.where(task)  # a task without data: the error that names a substitute
-    if task not in FILES:
-        raise unknown("task with a file of D4RL's", task, FILES, "`o2okit data list` shows them.")
-    file = FILES[task]
+    file = file_of(task)
     path = expanded(folder or sources.data_folder() or sources.d4rl_folder()) / file.name
     try:
+        if path.is_file():  # a shared folder may be one that can't be written
+            _check(path, file)
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
             if path.is_file():

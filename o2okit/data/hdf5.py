@@ -48,6 +48,8 @@ def open_file(path: Path) -> h5py.File:
         raise UserError(
             f"{path}: no such file. `o2okit data where TASK` shows where data are looked for."
         ) from None
+    except PermissionError as error:
+        raise UserError(f"{path}: it may not be read. Mend its permissions.") from error
     except OSError as error:
         if cut := re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error)):
             what = f"the file is cut off: {cut[1]} of {cut[2]} bytes"

@@ -6,7 +6,8 @@
     4. Minari's local store: ``MINARI_DATASETS_PATH`` or ``~/.minari/datasets``
     5. the kit's datasets: ``kit-<task>-<rows>.hdf5`` in ``O2OKIT_DATA_DIR`` or ``data/`` of the project
 
-Nothing is downloaded unless it is asked for (``o2okit data fetch``).
+Nothing is downloaded unless it is asked for (``o2okit data fetch``): a run should not turn into gigabytes
+over the network. DESIGN.md would do it before it takes the kit's.
 """
 
 from __future__ import annotations
@@ -64,13 +65,17 @@ FILES: Mapping[str, File] = _files()
 
 
 class Place(NamedTuple):
-    """One place. ``note`` says why what is found there is not used, or how it differs."""
+    """One place. ``note`` says why what is found there is not used, or how it differs; ``mend`` what to do.
+
+    A place that may not be looked at counts as found: what lies there would be used.
+    """
 
     source: str
     path: Path
     found: bool
     usable: bool
     note: str
+    mend: str = ""
 
 
 def data_folder() -> Path | None:
@@ -101,7 +106,6 @@ def kit_file(task: str, rows: int, switches: Iterable[str] = ()) -> Path:
     return kit_folder() / f"{'-'.join(('kit', task, str(rows), *sorted(set(switches))))}.hdf5"
 
 
-@paths.looking()
 def where(task: str) -> list[Place]:
     """Every place for a task's dataset, in order; the first usable one is taken.
 
@@ -112,15 +116,33 @@ def where(task: str) -> list[Place]:
     if (file := FILES.get(task)) is not None:
         candidates = [folder / file.name, folder / file.path] if folder else []
         for path in (*candidates, d4rl_folder() / file.name):
-            found = path.is_file()
-            wrong = found and size_differs(path, file)
-            places.append(Place("d4rl", path, found, found and not wrong, wrong or ""))
+            places.append(_looked_at("d4rl", path, path, file))
     if task in minari.counterparts():
         known = minari.counterparts()[task]
         path = minari_folder() / known.id
-        found = (path / minari.MAIN).is_file()
-        places.append(Place("minari", path, found, found, known.note))
+        places.append(_looked_at("minari", path, path / minari.MAIN, note=known.note))
     return places + _kit_places(task)
+
+
+def _looked_at(
+    source: str, path: Path, file: Path, published: File | None = None, note: str = ""
+) -> Place:
+    """A place whose ``file`` says whether there is something."""
+    try:
+        with paths.looking():
+            found = file.is_file()
+            wrong = size_differs(file, published) if found and published else ""
+    except UserError as error:
+        return _closed(source, path, error)
+    mend = (
+        "D4RL replaced its files once, and broken downloads look like this. Delete it and run `o2okit data "
+        "fetch`, or name the file as the source to use it nevertheless."
+    )
+    return Place(source, path, found, found and not wrong, wrong or note, mend if wrong else "")
+
+
+def _closed(source: str, path: Path, error: UserError) -> Place:
+    return Place(source, path, True, False, "it can't be looked at", str(error))
 
 
 def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Place:
@@ -146,11 +168,7 @@ def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Pla
         if place.usable:
             return place
         if place.found:
-            raise UserError(
-                f"{place.path}: {place.note}. D4RL replaced its files once, and broken downloads look like "
-                "this. Delete it and run `o2okit data fetch`, or name the file as the source to use it "
-                "nevertheless."
-            )
+            raise UserError(f"{place.path}: {place.note}. {place.mend}")
     looked = "".join(f"\n  {place.source:<8}{place.path}" for place in wanted)
     size = f" of {rows:,} rows" if rows is not None else ""
     raise UserError(
@@ -261,10 +279,12 @@ def with_data(task: str) -> Task:
     """The task. Raises ``UserError`` where it has no dataset that can be read or built."""
     found = find_task(task)
     if found.quality and not found.has_data:
+        built = f"{found.environment}-mixed"
+        own = f" or {built}, which the kit builds" if built in TASKS else ""
         raise UserError(
             f"{task} has no dataset that o2okit can read: its data are pickled .npy files, which can execute "
             f"anything when they are opened, and can't be built. Use {found.environment}-cloned-v1 instead "
-            "(specs/samg.md 4) and say so."
+            f"(D4RL's file; specs/samg.md 4){own}, and say so."
         )
     if found.quality is None:
         like = [name for name, other in TASKS.items() if other.environment == found.environment]
@@ -301,9 +321,11 @@ def _kit_places(task: str) -> list[Place]:
     except UserError as error:  # an installed package without a project: other places still serve
         return [Place("kit", Path("data"), False, False, str(error))]
     pattern = re.compile(rf"kit-{re.escape(task)}-(\d+)\.hdf5")
-    found = [
-        (pattern.fullmatch(path.name), path) for path in paths.readable(folder).glob("kit-*.hdf5")
-    ]
+    try:
+        files = [path for path in paths.readable(folder).glob("kit-*.hdf5") if path.is_file()]
+    except UserError as error:
+        return [_closed("kit", folder, error)]
+    found = [(pattern.fullmatch(path.name), path) for path in files]
     built = sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
     if not built:
         return [Place("kit", folder / f"kit-{task}-*.hdf5", False, False, "")]

@@ -53,9 +53,9 @@ class Statistics:
         return float(getattr(self.returns, quantity.removeprefix("return_"))())
 
     def score(self) -> float | None:
-        """The normalised score of the mean return; ``None`` where it is not that of returns."""
+        """The normalised score of the mean return; ``None`` of success rates, and of segments' returns."""
         task = tasks.task(self.task)
-        if task.reference is None or task.scored != "return":
+        if task.reference is None or task.scored != "return" or task.sparse:
             return None
         return float(tasks.normalised_score(self.task, self.returns.mean()))
 

@@ -14,6 +14,9 @@ Numbered departures from specs/tasks.md 6:
     2. The experts of halfcheetah and ant have four environment steps per update, and critics and temperature
        learn at 1e-3: a processor steps a robot far faster than it updates an agent, and after as many updates
        such an agent is far ahead.
+    3. A snapshot is chosen by the mean of its returns alone. Where D4RL's episodes are less alike (of
+       halfcheetah-medium some fail, of the kit's none does), two neighbours are not mixed for the spread's
+       sake: IQL's rewards are scaled by D4RL's range instead (``o2okit.backbones.settings``, departure 1).
 """
 
 from __future__ import annotations

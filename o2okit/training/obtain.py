@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from o2okit import paths
 from o2okit.data import Dataset, hdf5, kit, sources
 from o2okit.errors import UserError, whole
 from o2okit.streams import generator
@@ -95,8 +97,11 @@ def build_kit(task: str, rows: int, *, seed: int = 0, switches: Collection[str] 
     """
     seed, rows = whole("a seed", seed, 0), whole("rows", rows, 2)
     kit.plan(task, switches)
+    _check_memory(task, rows)
     path = sources.kit_file(task, rows, switches)
-    if not _ready(task, path, switches):
+    with paths.looking():
+        there = _ready(task, path, switches)
+    if not there:
         with _alone(path):
             if not _ready(task, path, switches):  # nor has another process built it meanwhile
                 _collect(task, path, rows, seed, switches)
@@ -138,6 +143,18 @@ def _alone(path: Path) -> AcquireReturnProxy:
             f"could not write {path}: {error.strerror or error}. Mend the folder's permissions; "
             "O2OKIT_DATA_DIR moves the folder of datasets."
         ) from error
+
+
+def _check_memory(task: str, rows: int) -> None:
+    """That the rows fit into memory, where they are collected step by step and then put together."""
+    where = find_task(task)
+    row = 4 * (2 * where.obs_size + where.act_size + 1) + 2  # float32, and two flags
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * row)
+    if rows > most:
+        raise UserError(
+            f"{rows:,} rows of {task} take {2 * row * rows / 2**30:,.0f} GiB of memory while they are "
+            f"collected. This machine has room for {most:,}: ask for fewer (D4RL's files have a million)."
+        )
 
 
 def _collect(task: str, path: Path, rows: int, seed: int, switches: Collection[str]) -> None:

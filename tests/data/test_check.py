@@ -67,6 +67,18 @@ def test_something_else_than_hdf5(tmp_path, content, said):
     assert said in error(path)
 
 
+def test_a_file_that_may_not_be_read_is_not_to_be_deleted(tmp_path, monkeypatch):
+    (tmp_path / "x.hdf5").write_bytes(b"x")
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", closed)
+    error = check(tmp_path / "x.hdf5").error
+    assert "may not be read. Mend its permissions" in error
+    assert "Delete" not in error
+
+
 def test_no_file_and_a_folder(tmp_path):
     assert "no such file" in error(tmp_path / "x.hdf5")
     assert "this is a folder" in error(tmp_path)

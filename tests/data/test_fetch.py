@@ -115,6 +115,16 @@ def test_a_file_that_is_there_is_not_fetched_again(serve, body):
     assert len(server.requests) == 1
 
 
+def test_a_file_in_a_folder_that_cannot_be_written_is_there_all_the_same(serve, body, monkeypatch):
+    path = fetch(TASK, use=[flat(serve({f"/{NAME}": body}))])
+
+    def closed(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(fetching.FileLock, "acquire", closed)
+    assert fetch(TASK, use=[flat(serve({}))]) == path
+
+
 def test_the_folder_of_o2okit_comes_before_d4rls_cache(tmp_path, serve, body, monkeypatch):
     monkeypatch.setenv("O2OKIT_DATA_DIR", str(tmp_path / "mine"))
     assert fetch(TASK, use=[flat(serve({f"/{NAME}": body}))]) == tmp_path / "mine" / NAME

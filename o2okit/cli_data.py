@@ -1,4 +1,4 @@
-"""``o2okit data``: list, where, check, fetch, show (``cli_kit`` has the commands that compute)."""
+"""``o2okit data``: list, where, check, fetch, show, fidelity (``cli_kit`` has the commands that compute)."""
 
 from __future__ import annotations
 
@@ -42,6 +42,17 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     command.add_argument("--rows", type=int, metavar="N", help="only the first N rows")
     command.add_argument("--figure", metavar="FILE", help="a picture, too: .png, .pdf or .svg")
     command.set_defaults(command=_show)
+
+    command = actions.add_parser(
+        "fidelity", help="how far the environment here is from the one that recorded a dataset"
+    )
+    command.add_argument("task")
+    command.add_argument("--source", default="auto", help=SOURCE)
+    command.add_argument("--steps", type=int, default=10_000, help="default: 10,000")
+    command.add_argument(
+        "--episodes", type=int, default=20, help="of the file's policy; default: 20"
+    )
+    command.set_defaults(command=_fidelity)
 
     return actions
 
@@ -184,4 +195,40 @@ def _show(args: argparse.Namespace) -> int:
 
         caption = f"source: {_line(place)}{first}"
         print(f"\nfigure: {draw(rows, found, caption, args.figure)}")
+    return 0
+
+
+def _fidelity(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from o2okit.data import fidelity, sources, statistics
+    from o2okit.errors import whole
+    from o2okit.tasks import task as find_task
+
+    steps, episodes = whole("--steps", args.steps, 1), whole("--episodes", args.episodes, 2)
+    task = find_task(args.task)
+    place, rows = sources.load_rows(args.task, args.source)
+    found = fidelity.one_step(rows, task, steps)
+    print(f"{args.task}\nsource      {_line(place)}")
+    print(f"\none step, from {len(found.observations):,} stored states      median        99 %")
+    scaled = found.observations / found.spread
+    for label, away in (
+        ("|Δ observation|", found.observations),
+        ("in standard deviations", scaled),
+        ("|Δ reward|", found.rewards),
+    ):
+        if away is not None:
+            print(f"  {label:<36}{np.median(away):>12.3g}{np.quantile(away, 0.99):>12.3g}")
+    if found.ends is not None:
+        print(f"  ends as in the file: {found.ends:.2%}")
+    returns = fidelity.policy_returns(place.path, task, episodes) if place.path.is_file() else None
+    if returns is None:
+        print("\nthe file holds no policy: only D4RL's medium and expert files do")
+        return 0
+    theirs = statistics.describe(rows, args.task).returns
+    error = returns.std(ddof=1) / len(returns) ** 0.5
+    print(
+        f"\nthe policy that collected it returns {returns.mean():,.1f} ± {error:,.1f} here (standard error "
+        f"of {len(returns)} episodes); the file's episodes {theirs.mean():,.1f}"
+    )
     return 0

@@ -86,17 +86,22 @@ def _line(place: Place) -> str:
 def _where(args: argparse.Namespace) -> int:
     from o2okit.data.kit import ROWS
     from o2okit.data.sources import where
+    from o2okit.paths import MEND
 
     places = where(args.task)
     used = next((place for place in places if place.found and place.source != "kit"), None)
+    refused = [place for place in places if place.found and not place.usable]
     profiles = {f"kit-{args.task}-{rows}.hdf5": profile for profile, rows in ROWS.items()}
     for place in places:
         state = "used" if place is used else "found" if place.found else "-"
-        if place.found and not place.usable:
-            state = "WRONG"
+        if place in refused:
+            state = "CLOSED" if place.mend == MEND else "WRONG"
         profile = profiles.get(place.path.name) if place.found else None
         print(f"{state:<7}{_line(place)}{f': profile {profile}' if profile else ''}")
-    print(_what_a_run_does(args.task, used))
+    if refused and used in (None, refused[0]):
+        print(f"a run is refused. {refused[0].mend}")
+    else:
+        print(_what_a_run_does(args.task, used))
     return 0
 
 
@@ -105,10 +110,8 @@ def _what_a_run_does(task: str, used: Place | None) -> str:
     from o2okit.data.sources import FILES
     from o2okit.training.obtain import why_not
 
-    if used is not None and used.usable:
-        return "a run takes the used one, whatever its profile"
     if used is not None:
-        return "a run is refused until the WRONG file is deleted or another is named as its source"
+        return "a run takes the used one, whatever its profile"
     fetch = f"; `o2okit data fetch {task}` downloads D4RL's" if task in FILES else ""
     if why := why_not(task, "kit"):
         return f"a run finds nothing{fetch}. The kit's own: {why}"
@@ -207,7 +210,8 @@ def _fidelity(args: argparse.Namespace) -> int:
 
     steps, episodes = whole("--steps", args.steps, 1), whole("--episodes", args.episodes, 2)
     task = find_task(args.task)
-    place, rows = sources.load_rows(args.task, args.source)
+    place = sources.find(args.task, args.source)
+    rows = fidelity.read(place, task)
     found = fidelity.one_step(rows, task, steps)
     print(f"{args.task}\nsource      {_line(place)}")
     print(f"\none step, from {len(found.observations):,} stored states      median        99 %")
@@ -221,9 +225,11 @@ def _fidelity(args: argparse.Namespace) -> int:
             print(f"  {label:<36}{np.median(away):>12.3g}{np.quantile(away, 0.99):>12.3g}")
     if found.ends is not None:
         print(f"  ends as in the file: {found.ends:.2%}")
+    if found.left_out:
+        print(f"  left out: {found.left_out:.0%} of the states, whose velocities are clipped")
     returns = fidelity.policy_returns(place.path, task, episodes) if place.path.is_file() else None
     if returns is None:
-        print("\nthe file holds no policy: only D4RL's medium and expert files do")
+        print("\nthe file holds no policy; D4RL's medium and expert files of the robots do")
         return 0
     theirs = statistics.describe(rows, args.task).returns
     error = returns.std(ddof=1) / len(returns) ** 0.5

@@ -114,7 +114,7 @@ def finetune(
             else the backbone's.
         online_hyper: hyper-parameters of the backbone that change when it is fine-tuned, in the same way:
             ``{"calibrate": False}``. The others stay, but for those that always change then: IQL's rate is
-            constant, unless ``{"cosine_steps": 1_000_000}`` goes on with the cosine.
+            constant, unless ``{"cosine_steps": n}``, the pre-training's ``n``, goes on with its cosine.
         method_hyper: hyper-parameters of the method, in the same way.
         updates_per_step: gradient updates per environment step.
 

@@ -10,6 +10,11 @@ from pathlib import Path
 
 from o2okit.errors import UserError
 
+MEND = (
+    "Mend its permissions, or name another folder (O2OKIT_HOME, O2OKIT_RUNS, O2OKIT_DATA_DIR, "
+    "D4RL_DATASET_DIR, MINARI_DATASETS_PATH)."
+)
+
 
 @contextlib.contextmanager
 def looking() -> Iterator[None]:
@@ -18,9 +23,7 @@ def looking() -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{str(error.filename)!r} can't be looked at: {error.strerror}. Mend its permissions, or name "
-            "another folder (O2OKIT_HOME, O2OKIT_RUNS, O2OKIT_DATA_DIR, D4RL_DATASET_DIR, "
-            "MINARI_DATASETS_PATH)."
+            f"{str(error.filename)!r} can't be looked at: {error.strerror}. {MEND}"
         ) from error
 
 

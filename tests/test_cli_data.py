@@ -70,7 +70,7 @@ def test_where_names_each_place_and_the_one_used(capsys, fields, folders, monkey
     assert lines[0].startswith(f"WRONG  d4rl: {path} (")
     assert "bytes where D4RL's file has 152,756,557" in lines[0]
     assert str(kit_file(TASK, 3000)) in lines[2]
-    assert "a run is refused until the WRONG file is deleted" in run
+    assert "a run is refused. D4RL replaced its files once" in run
     monkeypatch.setitem(FILES, TASK, FILES[TASK]._replace(bytes=path.stat().st_size))
     *lines, run = out(capsys, "where", TASK).splitlines()
     assert [line.split()[0] for line in lines] == ["used", "-", "found"]

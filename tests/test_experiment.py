@@ -173,6 +173,19 @@ def test_hyper_parameters_can_change_online():
         o2okit.finetune(TASK, "iql", online_hyper={"calibrate": False}, **options)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "change"),
+    [
+        ("cql", {"alpha": [0.1, 1.0]}),
+        ("iql", {"normalise": False}),
+        ("cql-ensemble", {"members": 3}),
+    ],
+)
+def test_what_an_agents_state_holds_cannot_change_online(backbone, change):
+    with pytest.raises(UserError, match=f"{next(iter(change))} can't change when a run goes on"):
+        o2okit.finetune(TASK, backbone, online_hyper=change, profile="smoke", hyper=SMALL)
+
+
 def test_settings_that_look_alike_are_written_out():
     result = made_up({("iql", "qcse", 1.0): [1.0], ("iql", "qcse", 1.00000001): [2.0]})
     assert result.summary()["setting"].tolist() == ["k 1.0", "k 1.00000001"]

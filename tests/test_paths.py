@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from o2okit import UserError, paths
+from o2okit.cli import main
 from o2okit.data import sources
 from o2okit.training import RunStore
+from o2okit.training.obtain import dataset
 
 VARIABLES = {
     "O2OKIT_RUNS": paths.runs,
@@ -106,19 +108,50 @@ def test_a_closed_folder_does_not_hide_a_file_in_an_earlier_place(project, monke
     monkeypatch.setattr(Path, "stat", refuse)
     assert sources.find("pen-cloned-v1").path == project / "mine" / name
     notes = {place.path.parent.name: place.note for place in sources.where("pen-cloned-v1")}
-    assert notes["closed"] == "it can't be looked at"
+    assert notes["closed"] == "can't be looked at: Permission denied"
 
 
 @pytest.mark.parametrize(
     ("variable", "look"),
-    [("O2OKIT_DATA_DIR", lambda: sources.find("pen-mixed", "kit")), ("O2OKIT_RUNS", RunStore)],
+    [
+        ("O2OKIT_DATA_DIR", lambda: sources.find("pen-mixed", "kit")),
+        ("O2OKIT_DATA_DIR", lambda: sources.find("pen-mixed", "kit", rows=100)),
+        ("O2OKIT_RUNS", RunStore),
+    ],
 )
 def test_a_folder_that_may_not_be_listed_is_not_empty(project, monkeypatch, variable, look):
     (project / "closed").mkdir()
     monkeypatch.setenv(variable, str(project / "closed"))
     monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "closed")
-    with pytest.raises(UserError, match=r"closed' can't be looked at: Permission denied\."):
+    with pytest.raises(UserError, match=r"closed'?:? can't be looked at: Permission denied\."):
         look()
+
+
+def test_a_kit_file_that_may_not_be_looked_at_is_named(project, monkeypatch, capsys):
+    name, stat = "kit-pen-mixed-100.hdf5", Path.stat
+    (project / "data").mkdir()
+    for each in (name, "kit-pen-mixed-200.hdf5", "kit-hopper-random-v2-100.hdf5"):
+        (project / "data" / each).touch()
+    monkeypatch.setenv("O2OKIT_DATA_DIR", str(project / "data"))
+    refuse_to = {"kit-hopper-random-v2-100.hdf5"}
+
+    def refuse(path, **options):
+        if path.name in refuse_to:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    kit = [place for place in sources.where("pen-mixed") if place.source == "kit"]
+    assert [place.path.name for place in kit] == ["kit-pen-mixed-200.hdf5", name], "another task's"
+    refuse_to.add(name)
+    for build in (False, True):
+        with pytest.raises(UserError, match="can't be looked at: Permission denied"):
+            dataset("pen-mixed", rows=100, build=build)
+    assert main(["data", "where", "pen-mixed"]) == 0
+    said = capsys.readouterr().out
+    assert "CLOSED" in said
+    assert "a run is refused. Mend its permissions" in said
+    assert "Delete" not in said
 
 
 @pytest.mark.parametrize("source", ["~nosuchuser/x", "x" * 5_000])

@@ -45,6 +45,7 @@ class ActorCritic(Agent):
 
     policy: Policy
     acts_by = ("greedy", "sampled")
+    carried = ("normalise",)
     _taken: tuple[Tensor, Tensor] | None = None  # a minibatch's observations, and Q of its actions
 
     def build(self, seeds: Sequence[int]) -> None:

@@ -133,6 +133,8 @@ class Agent(Saved):
     replay: ClassVar[str] = "mixed"  # what plain fine-tuning draws from (CORL)
     # What changes when fine-tuning begins, unless it is given.
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
+    # Hyper-parameters that are a part of its state: fine-tuning can't change them.
+    carried: ClassVar[tuple[str, ...]] = ()
     # What of its update a method may change.
     asks: ClassVar[tuple[str, ...]] = ("target", "critic_loss", "actor_loss")
     imitates: ClassVar[bool] = False  # learns from actions alone, whatever they earn

@@ -97,6 +97,7 @@ class CQLEnsemble(ActorCritic):
 
     Hyperparameters = CQLEnsembleHyperparameters
     version = 1
+    carried = (*CQL.carried, "members")
     asks = ()
     fine_tuning: ClassVar[Mapping[str, Any]] = {
         "together": True,

@@ -8,7 +8,7 @@ Numbered departures from the paper:
     1. The actor's learning rate follows a cosine over ``cosine_steps`` updates of the pre-training and is
        constant when the agent is fine-tuned (specs/gde.md 2.4). ``cosine_steps`` given for the fine-tuning,
        too, goes on with the cosine, which climbs back beyond its end (CORL; specs/qcse.md E19).
-    2. log σ lies in [-20, 2] (CORL; specs/ocr_cft.md 2.5), in the authors' code above -5 (specs/gde.md 2.4).
+    2. log σ lies in [-20, 2] (CORL; specs/ocr_cft.md 2.1), in the authors' code above -5 (specs/gde.md 2.4).
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ class SAC(ActorCritic):
 
     Hyperparameters = SACHyperparameters
     version = 1
+    carried = (*ActorCritic.carried, "alpha")
 
     def build(self, seeds: Sequence[int]) -> None:
         """As ``Agent.build``."""

@@ -122,14 +122,14 @@ def fetch(
     file = file_of(task)
     path = expanded(folder or sources.data_folder() or sources.d4rl_folder()) / file.name
     try:
-        if path.is_file():  # a shared folder may be one that can't be written
+        if (
+            path.is_file()
+        ):  # which has its name once it is complete; the folder may be one to read only
             _check(path, file)
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
-            if path.is_file():
-                _check(path, file)
-            else:
+            if not path.is_file():  # nor has another process fetched it meanwhile
                 _download(path, file, use or mirrors(), progress or (lambda *_: None))
     except Timeout:
         raise UserError(f"{path} is being fetched by another process. Wait for it.") from None

@@ -13,20 +13,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 
-from o2okit.data import hdf5, kit
+from o2okit.data import hdf5, kit, minari
 from o2okit.data.policies import Snapshot
 from o2okit.data.rows import Rows
+from o2okit.data.sources import Place
 from o2okit.errors import UserError
 from o2okit.tasks import Key, Task
 from o2okit.tasks.mujoco_vector import MujocoVector
 
-FAMILIES = ("locomotion", "antmaze")  # whose observations tell the state
+FAMILIES = (
+    "locomotion",
+    "antmaze",
+)  # whose observations tell the state, but for clipped velocities
 CLIPPED = 10  # velocities that hopper and walker2d observe no larger
+STATE = ("qpos", "qvel")
 SIDE_BY_SIDE = 256
 POLICY = "metadata/policy"  # in D4RL's files, as rlkit writes it
+KIND = {
+    "nonlinearity": "relu",
+    "output_distribution": "tanh_gaussian",
+}  # what it is, where it says so
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class OneStep:
         spread: standard deviation of each dimension in the data, ``[obs]``; 1 for one that is constant.
         rewards: ``|Δ|`` of the reward ``[n]``.
         ends: share of the rows that terminate here as they do in the file.
+        left_out: share of the file's rows whose velocities are not known: clipped, and not among the infos.
 
     The last two are ``None`` where they depend on a goal that is not observed.
     """
@@ -46,29 +57,39 @@ class OneStep:
     spread: np.ndarray
     rewards: np.ndarray | None
     ends: float | None
+    left_out: float
 
 
-def one_step(rows: Rows, task: Task, most: int) -> OneStep:
-    """Repeats up to ``most`` of the file's steps, evenly spaced.
-
-    States whose velocities the observation clips are left out, and rows whose next observation is not the
-    following row's.
+def read(place: Place, task: Task) -> Rows:
+    """A dataset's rows with its simulator's states, where the file has them.
 
     Raises:
-        UserError: the observations of the task's family don't tell the state, or no row is left.
+        UserError: as ``read_rows``, or the observations of the task's family don't tell the state.
     """
     if task.family not in FAMILIES:
         raise UserError(
             f"an observation of {task.name} does not tell the whole state, so that its steps can't be "
             f"repeated. Those of the families {', '.join(FAMILIES)} can."
         )
+    if place.source == "minari":
+        return minari.read_rows(place.path, task)
+    with hdf5.intact(place.path), hdf5.open_file(place.path) as file:
+        infos = [name for name in STATE if f"infos/{name}" in file]
+    return hdf5.read_rows(place.path, task, infos=infos if len(infos) == len(STATE) else ())
+
+
+def one_step(rows: Rows, task: Task, most: int) -> OneStep:
+    """Repeats up to ``most`` of the file's steps, evenly spaced, of ``read``'s rows.
+
+    Left out are rows whose next observation is not the following row's, and states that are not known.
+
+    Raises:
+        UserError: no row is left.
+    """
     env = task.vector([Key(0, f"fidelity/{i}") for i in range(SIDE_BY_SIDE)])
-    env.reset()
-    qpos, qvel = _states(rows.observations, task, env.model.nq, env.model.nv)
-    usable = ~rows.timeouts
+    qpos, qvel, known = _states(rows, task, env.model.nq, env.model.nv)
+    usable = known & ~rows.timeouts
     usable[-1] = False
-    if task.environment in ("hopper", "walker2d"):
-        usable &= (np.abs(qvel) < CLIPPED).all(1)
     allowed = np.flatnonzero(usable)
     if not len(allowed):
         raise UserError(f"no row of {task.name} can be repeated: none is followed by another.")
@@ -76,22 +97,36 @@ def one_step(rows: Rows, task: Task, most: int) -> OneStep:
     parts = np.array_split(chosen, -(-len(chosen) // SIDE_BY_SIDE))
     steps = [_repeat(env, qpos[part], qvel[part], rows.actions[part]) for part in parts]
     following, rewards, terminated = map(np.concatenate, zip(*steps, strict=True))
-    # After a terminal step the file's next row begins another episode.
+    # After a terminal step the next row begins another episode, or, in a maze, may have another goal.
     goes_on, size = ~rows.terminals[chosen], task.obs_size - task.padding
+    if not goes_on.any():
+        raise UserError(f"of {task.name} only terminal steps were taken: ask for more steps.")
     away = np.abs(following - rows.observations[chosen + 1])[goes_on, :size]
     spread = rows.observations[:, :size].std(axis=0, dtype=np.float64)
     spread = np.where(spread > 0, spread, 1)
+    left_out = float((~known).mean())
     if task.family == "antmaze":
-        return OneStep(away, spread, None, None)
+        return OneStep(away, spread, None, None, left_out)
     same = terminated == rows.terminals[chosen]
-    return OneStep(away, spread, np.abs(rewards - rows.rewards[chosen]), float(same.mean()))
+    rewards = np.abs(rewards - rows.rewards[chosen])
+    return OneStep(away, spread, rewards, float(same.mean()), left_out)
 
 
-def _states(obs: np.ndarray, task: Task, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions ``[N, nq]`` and velocities ``[N, nv]``; x, or x and y, which robots don't observe, are 0."""
+def _states(rows: Rows, task: Task, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions ``[N, nq]``, velocities ``[N, nv]``, whether they are known ``[N]``.
+
+    Without infos x, or x and y, which robots don't observe, are 0: nothing depends on them.
+    """
+    obs, known = rows.observations, np.ones(len(rows), dtype=bool)
+    if rows.infos:
+        qpos, qvel = (np.asarray(rows.infos[name], dtype=float) for name in STATE)
+        return qpos, qvel, known
     hidden = nq + nv - (task.obs_size - task.padding)
-    unseen = np.zeros((len(obs), hidden))
-    return np.hstack([unseen, obs[:, : nq - hidden]]), obs[:, nq - hidden :][:, :nv].astype(float)
+    qpos = np.hstack([np.zeros((len(obs), hidden)), obs[:, : nq - hidden]])
+    qvel = obs[:, nq - hidden :][:, :nv].astype(float)
+    if task.environment in ("hopper", "walker2d"):
+        known = (np.abs(qvel) < CLIPPED).all(1)
+    return qpos, qvel, known
 
 
 def _repeat(
@@ -120,6 +155,11 @@ def stored_policy(path: Path) -> Snapshot | None:
             weight, bias = (np.float32(hdf5.array(path, file, part)) for part in parts)
             return torch.from_numpy(weight), torch.from_numpy(bias)
 
+        for name, wanted in KIND.items():
+            if f"{POLICY}/{name}" in file and (kind := _word(file[f"{POLICY}/{name}"])) != wanted:
+                raise UserError(
+                    f"{path}: the {name} of its policy is {kind!r}; o2okit knows {wanted!r}."
+                )
         names = ("fc0", "fc1", "last_fc", "last_fc_log_std")
         if missing := [name for name in names if f"{POLICY}/{name}/weight" not in file]:
             raise UserError(
@@ -127,8 +167,13 @@ def stored_policy(path: Path) -> Snapshot | None:
                 "hidden layers that D4RL's files hold."
             )
         *hidden, mean, log_std = map(layer, names)
-    last = tuple(torch.cat(both) for both in zip(mean, log_std, strict=True))
+        last = tuple(torch.cat(both) for both in zip(mean, log_std, strict=True))
     return Snapshot(0, (*hidden, last), {})
+
+
+def _word(field: h5py.Dataset) -> str:
+    value = field[()]
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def policy_returns(path: Path, task: Task, episodes: int) -> np.ndarray | None:

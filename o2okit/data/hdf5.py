@@ -49,7 +49,7 @@ def open_file(path: Path) -> h5py.File:
             f"{path}: no such file. `o2okit data where TASK` shows where data are looked for."
         ) from None
     except PermissionError as error:
-        raise UserError(f"{path}: it may not be read. Mend its permissions.") from error
+        raise UserError(f"{path} may not be read. Mend its permissions.") from error
     except OSError as error:
         if cut := re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error)):
             what = f"the file is cut off: {cut[1]} of {cut[2]} bytes"
@@ -68,6 +68,8 @@ def intact(what: object) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except PermissionError as error:
+        raise UserError(f"{what} may not be read. Mend its permissions.") from error
     except (
         *(OSError, LookupError, RuntimeError, ValueError, TypeError),
         *(MemoryError, OverflowError, AttributeError),

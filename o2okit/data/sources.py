@@ -142,7 +142,10 @@ def _looked_at(
 
 
 def _closed(source: str, path: Path, error: UserError) -> Place:
-    return Place(source, path, True, False, "it can't be looked at", str(error))
+    """A place that ``paths.looking`` refused."""
+    return Place(
+        source, path, True, False, f"can't be looked at: {error.__cause__.strerror}", paths.MEND
+    )
 
 
 def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Place:
@@ -162,7 +165,11 @@ def find(task: str, source: str | Path = "auto", rows: int | None = None) -> Pla
     places = where(task)
     if rows is not None:
         exact = kit_file(task, rows)
-        places = [place for place in places if place.source != "kit" or place.path == exact]
+        places = [
+            place
+            for place in places
+            if place.source != "kit" or place.path == exact or (place.found and not place.usable)
+        ]
     wanted = [place for place in places if source in ("auto", place.source)]
     for place in wanted:
         if place.usable:
@@ -232,7 +239,8 @@ def expected_hash(path: Path, file: File) -> str | None:
     if file.sha256 or not record.is_file():
         return file.sha256
     try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
+        with paths.looking():
+            return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{record} is damaged ({error}). Delete it together with {path.name}, then fetch both again."
@@ -241,7 +249,7 @@ def expected_hash(path: Path, file: File) -> str | None:
 
 def sha256(path: Path) -> str:
     """Of a file; 1.5 GB a second here."""
-    with path.open("rb") as file:
+    with hdf5.intact(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -322,11 +330,16 @@ def _kit_places(task: str) -> list[Place]:
         return [Place("kit", Path("data"), False, False, str(error))]
     pattern = re.compile(rf"kit-{re.escape(task)}-(\d+)\.hdf5")
     try:
-        files = [path for path in paths.readable(folder).glob("kit-*.hdf5") if path.is_file()]
+        with paths.looking():
+            found = [
+                (pattern.fullmatch(path.name), path)
+                for path in paths.readable(folder).glob("kit-*.hdf5")
+            ]
+            built = sorted(
+                ((int(m[1]), path) for m, path in found if m and path.is_file()), reverse=True
+            )
     except UserError as error:
         return [_closed("kit", folder, error)]
-    found = [(pattern.fullmatch(path.name), path) for path in files]
-    built = sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
     if not built:
         return [Place("kit", folder / f"kit-{task}-*.hdf5", False, False, "")]
     return [Place("kit", path, True, True, f"{rows:,} rows") for rows, path in built]

@@ -55,7 +55,7 @@ class Statistics:
     def score(self) -> float | None:
         """The normalised score of the mean return; ``None`` of success rates, and of segments' returns."""
         task = tasks.task(self.task)
-        if task.reference is None or task.scored != "return" or task.sparse:
+        if task.reference is None or task.sparse:
             return None
         return float(tasks.normalised_score(self.task, self.returns.mean()))
 

@@ -97,11 +97,9 @@ def build_kit(task: str, rows: int, *, seed: int = 0, switches: Collection[str] 
     """
     seed, rows = whole("a seed", seed, 0), whole("rows", rows, 2)
     kit.plan(task, switches)
-    _check_memory(task, rows)
     path = sources.kit_file(task, rows, switches)
-    with paths.looking():
-        there = _ready(task, path, switches)
-    if not there:
+    if not _ready(task, path, switches):
+        _check_memory(task, rows)
         with _alone(path):
             if not _ready(task, path, switches):  # nor has another process built it meanwhile
                 _collect(task, path, rows, seed, switches)
@@ -120,7 +118,8 @@ def _others(task: str) -> bool:
 
 def _ready(task: str, path: Path, switches: Collection[str] = ()) -> bool:
     """Whether the kit's file is there and what would be built now."""
-    return path.is_file() and not _outdated(task, path, switches)
+    with paths.looking():
+        return path.is_file() and not _outdated(task, path, switches)
 
 
 def _outdated(task: str, path: Path, switches: Collection[str]) -> str:
@@ -149,6 +148,8 @@ def _check_memory(task: str, rows: int) -> None:
     """That the rows fit into memory, where they are collected step by step and then put together."""
     where = find_task(task)
     row = 4 * (2 * where.obs_size + where.act_size + 1) + 2  # float32, and two flags
+    if where.family == "antmaze":
+        row += 8 * (where.obs_size + 2)  # state and goal, in float64
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * row)
     if rows > most:
         raise UserError(
@@ -176,11 +177,10 @@ def _collect(task: str, path: Path, rows: int, seed: int, switches: Collection[s
 def why_not(task: str, source: str | Path = "auto") -> str:
     """Why ``dataset`` would find nothing for a task; empty where it would. Builds nothing."""
     try:
-        if source not in ("auto", "kit"):
-            if not any(place.found for place in sources.where(task) if place.source == source):
-                sources.find(task, source)  # raises, but for a path that is there
-        elif source == "kit" or not _others(task):
+        if source == "kit" or (source == "auto" and not _others(task)):
             kit.plan(task)
+        else:
+            sources.find(task, source)
     except UserError as error:
         return str(error)
     return ""

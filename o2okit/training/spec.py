@@ -224,6 +224,12 @@ class RunSpec:
         )
         if ours != theirs:
             raise UserError(f"a run continues one with the same networks: {ours} against {theirs}.")
+        for name in BACKBONES[self.backbone].carried:
+            if self.hyper[name] != start.hyper[name]:
+                raise UserError(
+                    f"{name} can't change when a run goes on: its start has {start.hyper[name]!r}, and the "
+                    f"agent's state holds it. Change it from the beginning; got {self.hyper[name]!r}."
+                )
 
     def lineage(self) -> list[RunSpec]:
         """The run and those that it continues, the first one first."""

@@ -16,7 +16,8 @@ from o2okit.nn.policies import GaussianPolicy, TanhGaussianPolicy
 from o2okit.tasks import task
 
 TWO, THREE, FOUR = (256,) * 2, (256,) * 3, (256,) * 4
-# specs/qcse.md 3. "All": γ 0.99, τ 0.005, batch 256; rewards as they are.
+# specs/qcse.md 3; TD3 and TD3+BC, whose rates QCSE changes, ocr_cft.md 2.8; IQL gde.md 2.4; SAC tasks.md 6.
+# All: γ 0.99, τ 0.005, batch 256; rewards as they are.
 ALL = {
     "batch_size": 256,
     "discount": 0.99,

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from o2okit.cli import main
 from o2okit.data import fidelity, hdf5, kit
 from o2okit.data.policies import ladder
+from o2okit.data.sources import Place
 from o2okit.errors import UserError
-from o2okit.tasks import task
+from o2okit.tasks import Key, task
 
 ROWS = 1_500
 
@@ -53,8 +55,40 @@ def test_clipped_velocities_and_last_rows_are_left_out():
     rows = hdf5.checked_rows("x", {**fields, "terminals": flags, "timeouts": ~flags}, where)
     with pytest.raises(UserError, match="none is followed"):
         fidelity.one_step(rows, where, 100)
+    with pytest.raises(UserError, match="ask for more steps"):
+        fidelity.one_step(
+            hdf5.checked_rows("x", {**fields, "terminals": ~flags}, where), where, 100
+        )
     with pytest.raises(UserError, match="does not tell the whole state"):
-        fidelity.one_step(rows, task("pen-cloned-v1"), 100)
+        fidelity.read(Place("kit", Path("x"), True, True, ""), task("pen-cloned-v1"))
+
+
+def test_states_that_the_file_holds_are_taken_clipped_or_not(tmp_path):
+    where = task("walker2d-random-v2")
+    env = where.vector([Key(0, "x")])
+    obs, _ = env.reset()
+    fields, infos = {"observations": [], "actions": []}, {"qpos": [], "qvel": []}
+    rng = np.random.default_rng(0)
+    for step in range(30):
+        infos["qpos"].append(env.qpos[0].copy())
+        infos["qvel"].append(env.qvel[0].copy())
+        fields["observations"].append(obs[0])
+        fields["actions"].append(rng.uniform(-1, 1, 6))
+        obs = env.step(fields["actions"][-1][None])[-1]["final_obs"]
+        env.place(0, env.qpos[0].copy(), env.qvel[0] * 3 if step == 10 else env.qvel[0].copy())
+        obs = env.observe().astype(np.float32)
+    fields = {name: np.array(values) for name, values in fields.items()}
+    fields |= {"rewards": np.zeros(30), "terminals": np.zeros(30), "timeouts": np.zeros(30)}
+    infos = {f"infos/{name}": np.array(values) for name, values in infos.items()}
+    path = hdf5.write_hdf5(tmp_path / "x.hdf5", {**fields, **infos}, {})
+    place = Place("kit", path, True, True, "")
+    with_states = fidelity.one_step(fidelity.read(place, where), where, 100)
+    assert with_states.left_out == 0
+    assert len(with_states.observations) == 29
+    path = hdf5.write_hdf5(tmp_path / "y.hdf5", fields, {})
+    without = fidelity.one_step(fidelity.read(place._replace(path=path), where), where, 100)
+    assert 0 < without.left_out < 1
+    assert len(without.observations) < 29
 
 
 @pytest.fixture
@@ -83,7 +117,12 @@ def test_a_stored_policy_acts_as_it_did(with_policy):
     with pytest.raises(UserError, match="takes 11 observations and gives 3 actions"):
         fidelity.policy_returns(path, task("walker2d-medium-v2"), 3)
     with h5py.File(path, "a") as file:
-        del file[f"{fidelity.POLICY}/last_fc"]
+        file[f"{fidelity.POLICY}/nonlinearity"] = "tanh"
+    with pytest.raises(UserError, match="nonlinearity of its policy is 'tanh'"):
+        fidelity.stored_policy(path)
+    with h5py.File(path, "a") as file:
+        del file[f"{fidelity.POLICY}/nonlinearity"], file[f"{fidelity.POLICY}/last_fc"]
+        file[f"{fidelity.POLICY}/nonlinearity"] = np.bytes_(b"relu")
     with pytest.raises(UserError, match="has no last_fc:"):
         fidelity.stored_policy(path)
 

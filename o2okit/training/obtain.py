@@ -145,16 +145,14 @@ def _alone(path: Path) -> AcquireReturnProxy:
 
 
 def _check_memory(task: str, rows: int) -> None:
-    """That the rows fit into memory, where they are collected step by step and then put together."""
+    """That the rows may fit into memory, where they are collected step by step and then put together."""
     where = find_task(task)
-    row = 4 * (2 * where.obs_size + where.act_size + 1) + 2  # float32, and two flags
-    if where.family == "antmaze":
-        row += 8 * (where.obs_size + 2)  # state and goal, in float64
+    row = 4 * (2 * where.obs_size + where.act_size + 1) + 2  # float32, and two flags, without infos
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * row)
     if rows > most:
         raise UserError(
-            f"{rows:,} rows of {task} take {2 * row * rows / 2**30:,.0f} GiB of memory while they are "
-            f"collected. This machine has room for {most:,}: ask for fewer (D4RL's files have a million)."
+            f"{rows:,} rows of {task} take {2 * row * rows / 2**30:,.0f} GiB of memory or more while they "
+            f"are collected. This machine has room for {most:,} at most: ask for fewer (D4RL has a million)."
         )
 
 

@@ -25,18 +25,11 @@ from o2okit.errors import UserError
 from o2okit.tasks import Key, Task
 from o2okit.tasks.mujoco_vector import MujocoVector
 
-FAMILIES = (
-    "locomotion",
-    "antmaze",
-)  # whose observations tell the state, but for clipped velocities
-CLIPPED = 10  # velocities that hopper and walker2d observe no larger
 STATE = ("qpos", "qvel")
 SIDE_BY_SIDE = 256
 POLICY = "metadata/policy"  # in D4RL's files, as rlkit writes it
-KIND = {
-    "nonlinearity": "relu",
-    "output_distribution": "tanh_gaussian",
-}  # what it is, where it says so
+# What the policy is, where the file says so.
+KIND = {"nonlinearity": "relu", "output_distribution": "tanh_gaussian"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class OneStep:
         ends: share of the rows that terminate here as they do in the file.
         left_out: share of the file's rows whose velocities are not known: clipped, and not among the infos.
 
-    The last two are ``None`` where they depend on a goal that is not observed.
+    ``rewards`` and ``ends`` are ``None`` where they depend on a goal that is not observed.
     """
 
     observations: np.ndarray
@@ -61,16 +54,7 @@ class OneStep:
 
 
 def read(place: Place, task: Task) -> Rows:
-    """A dataset's rows with its simulator's states, where the file has them.
-
-    Raises:
-        UserError: as ``read_rows``, or the observations of the task's family don't tell the state.
-    """
-    if task.family not in FAMILIES:
-        raise UserError(
-            f"an observation of {task.name} does not tell the whole state, so that its steps can't be "
-            f"repeated. Those of the families {', '.join(FAMILIES)} can."
-        )
+    """A dataset's rows with its simulator's states, where the file has them. Raises as ``read_rows``."""
     if place.source == "minari":
         return minari.read_rows(place.path, task)
     with hdf5.intact(place.path), hdf5.open_file(place.path) as file:
@@ -84,10 +68,15 @@ def one_step(rows: Rows, task: Task, most: int) -> OneStep:
     Left out are rows whose next observation is not the following row's, and states that are not known.
 
     Raises:
-        UserError: no row is left.
+        UserError: the task's observations don't tell the state, or no row is left.
     """
     env = task.vector([Key(0, f"fidelity/{i}") for i in range(SIDE_BY_SIDE)])
-    qpos, qvel, known = _states(rows, task, env.model.nq, env.model.nv)
+    if not env.observes_state:
+        raise UserError(
+            f"an observation of {task.name} does not tell the whole state, so that its steps can't be "
+            "repeated. Those of the robots and of AntMaze can."
+        )
+    qpos, qvel, known = _states(rows, task, env)
     usable = known & ~rows.timeouts
     usable[-1] = False
     allowed = np.flatnonzero(usable)
@@ -105,28 +94,27 @@ def one_step(rows: Rows, task: Task, most: int) -> OneStep:
     spread = rows.observations[:, :size].std(axis=0, dtype=np.float64)
     spread = np.where(spread > 0, spread, 1)
     left_out = float((~known).mean())
-    if task.family == "antmaze":
+    if task.sparse:  # which is said of goals
         return OneStep(away, spread, None, None, left_out)
     same = terminated == rows.terminals[chosen]
     rewards = np.abs(rewards - rows.rewards[chosen])
     return OneStep(away, spread, rewards, float(same.mean()), left_out)
 
 
-def _states(rows: Rows, task: Task, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _states(rows: Rows, task: Task, env: MujocoVector) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions ``[N, nq]``, velocities ``[N, nv]``, whether they are known ``[N]``.
 
     Without infos x, or x and y, which robots don't observe, are 0: nothing depends on them.
     """
-    obs, known = rows.observations, np.ones(len(rows), dtype=bool)
+    obs = rows.observations
     if rows.infos:
         qpos, qvel = (np.asarray(rows.infos[name], dtype=float) for name in STATE)
-        return qpos, qvel, known
+        return qpos, qvel, np.ones(len(rows), dtype=bool)
+    nq, nv = env.model.nq, env.model.nv
     hidden = nq + nv - (task.obs_size - task.padding)
     qpos = np.hstack([np.zeros((len(obs), hidden)), obs[:, : nq - hidden]])
     qvel = obs[:, nq - hidden :][:, :nv].astype(float)
-    if task.environment in ("hopper", "walker2d"):
-        known = (np.abs(qvel) < CLIPPED).all(1)
-    return qpos, qvel, known
+    return qpos, qvel, (np.abs(qvel) < env.fastest).all(1)
 
 
 def _repeat(

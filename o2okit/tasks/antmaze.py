@@ -91,6 +91,7 @@ class AntMaze(D4RLAnt):
         goals: current goals ``[n, 2]`` in metres; may be written to.
     """
 
+    observes_state = True
     own_state: ClassVar[tuple[str, ...]] = ("goals",)
 
     def __init__(

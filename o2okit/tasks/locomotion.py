@@ -29,6 +29,7 @@ def _model(xml: str) -> mujoco.MjModel:
 class Locomotion(MujocoVector):
     """Run forward; ``reward = Δx/dt + alive bonus - cost of the actions``."""
 
+    observes_state = True
     xml: str
     reset_noise: float
     normal_velocity: bool  # starting velocities are normal, not uniform
@@ -77,10 +78,12 @@ class Hopper(Locomotion):
 
     xml, frame_skip = "hopper.xml", 4
     reset_noise, normal_velocity, control_cost, alive_bonus = 5e-3, False, 1e-3, 1.0
+    fastest = 10.0
 
     def observe(self) -> np.ndarray:
         """Position without x, velocity clipped to ±10: 11."""
-        return np.concatenate([self.qpos[:, 1:], np.clip(self.qvel, -10, 10)], axis=1)
+        velocity = np.clip(self.qvel, -self.fastest, self.fastest)
+        return np.concatenate([self.qpos[:, 1:], velocity], axis=1)
 
     def healthy(self) -> np.ndarray:
         """Of the state only height and angle, and that nothing exceeds 100."""

@@ -6,6 +6,7 @@ are shared out over threads: ``mj_step`` releases Python's lock.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,10 @@ class MujocoVector(VectorEnv):
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP}
     frame_skip: ClassVar[int]
+    observes_state: ClassVar[bool] = (
+        False  # an observation tells it, but for where the robot stands
+    )
+    fastest: ClassVar[float] = math.inf  # velocities beyond are observed as this
     own_state: ClassVar[
         tuple[str, ...]
     ] = ()  # a subclass's arrays [n, ...] that ``state`` includes
